@@ -1,0 +1,30 @@
+"""How benchmarks report: medians and a ratio on the screen, raw numbers with versions in benchmarks/results/."""
+
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import statistics
+import sys
+
+RESULTS = pathlib.Path(__file__).parent / 'results'
+
+
+def save(name, measured, ratio):
+    """Prints the medians of the first table in `measured` and the ratio of two of them; writes NAME.json."""
+    title, table = next(iter(measured.items()))
+    medians = {key: statistics.median(values) for key, values in table.items()}
+    spread = {key: statistics.stdev(values) if len(values) > 1 else 0. for key, values in table.items()}
+    for key, value in medians.items():
+        print(f'{key:<12} {value:12,.3f} +- {spread[key]:,.3f} {title.replace("_", " ")}')
+    over = medians[ratio[0]] / medians[ratio[1]]
+    print(f'{ratio[0]} / {ratio[1]} = {over:.3f}')
+    RESULTS.mkdir(exist_ok=True)
+    record = {'command': 'python -m benchmarks.' + ' '.join([pathlib.Path(sys.argv[0]).stem, *sys.argv[1:]]),
+              'ratio': {f'{ratio[0]} / {ratio[1]}': round(over, 4)}, 'medians': medians, **measured,
+              'machine': f'{os.cpu_count()} x {platform.machine()} CPU', 'python': platform.python_version(),
+              'versions': {package: importlib.metadata.version(package)
+                           for package in ('tensorflow', 'keras', 'numpy')}}
+    (RESULTS / f'{name}.json').write_text(json.dumps(record, indent=1) + '\n')
+    return over

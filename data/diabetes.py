@@ -1,0 +1,21 @@
+"""diabetes: 442 patients, 10 measurements each, and the disease's progression after a year (scikit-learn; Efron 2004).
+
+A regression set. Splits: 310 train, 44 validation, 88 test. The target is standardised with the training split's mean
+and deviation, so an `mse` of 1 is that of always answering the mean.
+"""
+
+import numpy as np
+from sklearn import datasets
+
+from data.features import VectorFeatures
+from data.source import Subset, Tensors, split_indices
+
+VALIDATION, TEST = 44, 88
+
+
+def open_diabetes(**_):
+    vectors, target = datasets.load_diabetes(return_X_y=True)
+    splits = split_indices(len(vectors), VALIDATION, TEST)
+    mean, deviation = np.mean(target[splits[0]]), np.std(target[splits[0]])
+    everything = Tensors(vector=vectors.astype(np.float32), target=((target - mean) / deviation).astype(np.float32))
+    return (*(Subset(everything, part) for part in splits), VectorFeatures(vectors[splits[0]]))

@@ -1,0 +1,51 @@
+"""Images to the model's shape. Training, evaluation and the served model use these same functions.
+
+Letters of shapes: B images of h x w pixels and c channels, each unknown if need be -> H, W, C, which are fixed.
+"""
+
+import tensorflow as tf
+
+
+def fit(images, image_shape):
+    """uint8 or float32 [B, h, w, c] (c is 1, 2, 3 or 4) -> float32 [B, H, W, C], in the same 0 to 255."""
+    height, width, channels = image_shape
+    images = match_channels(tf.cast(images, tf.float32), channels)
+    images = resize(images, height, width)
+    # A resized grey image is tiled to RGB only now: a third of the work.
+    return tf.tile(images, [1, 1, 1, channels // images.shape[3]])
+
+
+def match_channels(images, channels):
+    """[B, h, w, c] -> [B, h, w, 1 or `channels`]: drops alpha, turns colour into grey if grey is wanted.
+
+    A static c is resolved now; an unknown one (a file, a served request) is resolved when it runs.
+    """
+    if images.shape[3] is None:
+        grey = tf.ensure_shape(images[..., :1], [*images.shape[:3], 1])
+        colour = tf.pad(images, [[0, 0], [0, 0], [0, 0], [0, 2]])[..., :3]    # the padding is for the branch not taken
+        colour = tf.ensure_shape(colour, [*images.shape[:3], 3])
+        return tf.cond(tf.shape(images)[3] < 3, lambda: tf.tile(grey, [1, 1, 1, channels]),
+                       lambda: match_channels(colour, channels))
+    images = images[..., :1] if images.shape[3] < 3 else images[..., :3]
+    return tf.image.rgb_to_grayscale(images) if channels == 1 and images.shape[3] == 3 else images
+
+
+def resize(images, height, width):
+    """Bilinear. Shrinking averages all pixels (antialias), as each of a photograph's few remaining pixels should."""
+    _, h, w, _ = images.shape
+    if (h, w) == (height, width):
+        return images
+    enlarging = h is not None and w is not None and h <= height and w <= width
+    # To enlarge, both ways are the same function; the plain one is faster.
+    images = tf.image.resize(images, (height, width), antialias=not enlarging)
+    return tf.ensure_shape(images, [None, height, width, None])
+
+
+def decode_images(encoded, image_shape):
+    """string [B] of JPEG, PNG, BMP or GIF bytes -> float32 [B, H, W, C], in 0 to 255. A GIF gives its first frame."""
+
+    def decode(one):
+        image = tf.ensure_shape(tf.io.decode_image(one, expand_animations=False), [None, None, None])
+        return fit(image[None], image_shape)[0]
+    images = tf.map_fn(decode, encoded, fn_output_signature=tf.TensorSpec(image_shape, tf.float32))
+    return tf.ensure_shape(images, [encoded.shape[0], *image_shape])

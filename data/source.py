@@ -1,0 +1,64 @@
+"""Sources: where raw examples are and how a batch of them is fetched by index, inside the graph.
+
+A source has
+    num_examples         int
+    gather(indices)      int64 [B] -> {name: tensor [B, ...]} of raw examples (uint8 images, strings, ...)
+    fingerprint          a short hash of what it holds, so that a run never resumes on other data
+
+Random access is what makes a batch a function of the step number (see pipeline.py).
+"""
+
+import hashlib
+
+import numpy as np
+import tensorflow as tf
+
+
+class Tensors:
+    """Examples held in memory: one array a field, first axis the example."""
+
+    def __init__(self, **arrays):
+        lengths = {name: len(array) for name, array in arrays.items()}
+        if len(set(lengths.values())) != 1:
+            raise ValueError(f'`arrays` must have equal lengths. Received: {lengths}')
+        self.num_examples = next(iter(lengths.values()))
+        self.fingerprint = hash_arrays(arrays)
+        with tf.device('CPU:0'):   # tf.data reads it there; a GPU copy would travel back for each batch
+            self._tensors = {name: tf.constant(array) for name, array in arrays.items()}
+
+    def gather(self, indices):
+        return {name: tf.gather(tensor, indices) for name, tensor in self._tensors.items()}
+
+
+class Subset:
+    """The examples of another source whose indices are given, in that order."""
+
+    def __init__(self, source, indices):
+        indices = np.asarray(indices, np.int64)
+        self.num_examples = len(indices)
+        self.fingerprint = hash_arrays({'indices': indices, 'source': np.frombuffer(source.fingerprint.encode(), np.uint8)})
+        self._source = source
+        with tf.device('CPU:0'):
+            self._indices = tf.constant(indices)
+
+    def gather(self, indices):
+        return self._source.gather(tf.gather(self._indices, indices))
+
+
+def hash_arrays(arrays):
+    """16 hex digits of SHA-256 over names, types, shapes and bytes."""
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        array = np.ascontiguousarray(array)
+        digest.update(f'{name} {array.dtype} {array.shape}'.encode())
+        digest.update('\0'.join(map(str, array)).encode() if array.dtype == object else array.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def split_indices(count, validation, test):
+    """Three disjoint index arrays (train, validation, test) of a fixed permutation of range(count).
+
+    The permutation does not depend on the run's seed: a split belongs to the dataset, so runs can be compared.
+    """
+    order = np.random.RandomState(0).permutation(count)
+    return order[validation + test:], order[:validation], order[validation:validation + test]

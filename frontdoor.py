@@ -1,0 +1,96 @@
+"""What every front door (train.py, evaluate.py, ...) does around its work: flags, silence, one-line errors, exit codes."""
+
+import contextlib
+import dataclasses
+import os
+import signal
+import sys
+
+from absl import app, flags, logging
+
+from errors import RunError, Stopped, UserError
+
+# Exit codes, beside 0.
+FAILED, USAGE, PREEMPTED, INTERRUPTED = 1, 2, 75, 130     # 75 is EX_TEMPFAIL: a scheduler should start it again
+
+
+def define_flags(cls, skip=(), inherit=False):
+    """Defines one flag for each field of a dataclass. inherit: the default is None, for 'not given'."""
+    define = {str: flags.DEFINE_string, int: flags.DEFINE_integer, float: flags.DEFINE_float, bool: flags.DEFINE_boolean}
+    for f in dataclasses.fields(cls):
+        if f.name not in skip:
+            define[f.type](f.name, None if inherit else f.default, f.metadata['help'])
+            flags.declare_key_flag(f.name)
+
+
+def given(cls):
+    """{field: value} of the flags of a dataclass that were given or have a default."""
+    values = {f.name: flags.FLAGS[f.name].value for f in dataclasses.fields(cls) if f.name in flags.FLAGS}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def required(*names):
+    for name in names:
+        if not flags.FLAGS[name].value:
+            raise UserError(f'`--{name}` is required: {flags.FLAGS[name].help}')
+
+
+def run(main, define):
+    """Parses flags and calls main(positional arguments). Ends the process; a user's mistake is one line."""
+    define()
+    flags.declare_key_flag('verbosity')
+    app.run(lambda argv: sys.exit(_guarded(main, argv[1:])), flags_parser=_parse)
+
+
+def _parse(argv):
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        _fail(' '.join(str(error).split()))
+        sys.exit(USAGE)
+
+
+def _guarded(main, arguments):
+    if not flags.FLAGS['verbosity'].present:
+        logging.set_verbosity(logging.ERROR)      # TensorFlow logs through absl too
+    try:
+        main(arguments)
+        return 0
+    except UserError as error:
+        _fail(error)
+        return USAGE
+    except Stopped as stop:
+        print(stop, flush=True)
+        return PREEMPTED if stop.number == signal.SIGTERM else INTERRUPTED
+    except KeyboardInterrupt:
+        _fail('interrupted; what was saved before is there')
+        return INTERRUPTED
+    except OSError as error:
+        _fail(f'{error.strerror or error}: {error.filename}' if error.filename else error)
+        return FAILED
+    except RunError as error:
+        _fail(error)
+        return FAILED
+
+
+def _fail(message):
+    print(f'error: {message}', file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def quiet_tensorflow():
+    """Around the first import of TensorFlow: its C++ start-up notes go nowhere, unless TF_CPP_MIN_LOG_LEVEL is set."""
+    if 'TF_CPP_MIN_LOG_LEVEL' in os.environ:
+        yield
+        return
+    os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'
+    sys.stderr.flush()
+    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)      # written before absl's logging starts, so the level alone does not silence them
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(null)

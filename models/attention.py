@@ -1,0 +1,112 @@
+"""Scaled dot-product attention as in the document in `documents/` (2.1.3), and multi-head attention around it.
+
+Both are section 3.2 of "Attention Is All You Need", arXiv:1706.03762. Letters in the shapes: B examples, T queries,
+S keys, D = d_model, h heads, d = D / h. In every mask 1 means "may not look there".
+"""
+
+import keras
+from keras import ops
+
+from models.dropout import Dropout
+
+
+def padding_mask(ids):
+    """Hides padding: ids [B, S], 0 = padding -> mask [B, 1, 1, S]."""
+    return ops.cast(ops.equal(ids, 0), 'float32')[:, None, None, :]
+
+
+def causal_mask(length):
+    """Hides the future: position t sees positions 0 .. t. -> mask [1, 1, T, T]."""
+    positions = ops.arange(length, dtype='int32')
+    return ops.cast(positions[:, None] < positions[None, :], 'float32')[None, None]
+
+
+def scaled_dot_product_attention(q, k, v, mask=None, dropout=None):
+    """softmax(q k^T / sqrt(d) + mask * -1e9) v, equation 1 of the paper with the document's additive mask.
+
+    q [..., T, d], k and v [..., S, d], mask broadcastable to [..., T, S] -> output [..., T, d], weights [..., T, S].
+    `dropout` is a function applied to the weights that make the output, not to those that are returned.
+    """
+    # Scaling q and not the product keeps the product within the range of float16.
+    logits = ops.matmul(q / k.shape[-1]**0.5, ops.swapaxes(k, -1, -2))  # [..., T, S]
+    # float32 under any policy: float16 ends at 65504 and cannot hold -1e9, and the softmax sums over S.
+    logits = ops.cast(logits, 'float32')
+    if mask is not None:
+        logits += ops.cast(mask, 'float32') * -1e9
+    weights = ops.cast(ops.softmax(logits, axis=-1), v.dtype)
+    return ops.matmul(dropout(weights) if dropout else weights, v), weights
+
+
+@keras.saving.register_keras_serializable(package='congruent')
+class MultiHeadAttention(keras.layers.Layer):
+    """Attention in `heads` subspaces of d = d_model / heads dimensions, section 3.2.2 of arXiv:1706.03762.
+
+    The four projections have no bias, as in the paper: 4 * d_model**2 parameters.
+
+    Args:
+        d_model: Integer, size of the queries, the memory and the output.
+        heads: Integer, must divide `d_model`.
+        dropout: Float, rate of dropout on the attention weights. The paper does not mention it; the authors' own
+            code (tensor2tensor) has it.
+
+    Example:
+
+    ```python
+    attention = MultiHeadAttention(d_model=128, heads=4)
+    output, weights = attention(x, x, causal_mask(x.shape[1]), return_weights=True)
+    ```
+    """
+
+    def __init__(self, d_model, heads, dropout=0.0, **kwargs):
+        super().__init__(**kwargs)
+        if d_model % heads:
+            raise ValueError(f'`d_model` must be divisible by `heads`. Received: d_model={d_model}, heads={heads}')
+        self.d_model = d_model
+        self.heads = heads
+        self.dropout = dropout
+        self.query = self._projection('query')
+        self.key = self._projection('key')
+        self.value = self._projection('value')
+        self.output_projection = self._projection('output_projection')
+        self.weights_dropout = Dropout(dropout, dtype=self.dtype_policy, name='weights_dropout')
+
+    def _projection(self, name):
+        return keras.layers.Dense(self.d_model, use_bias=False, dtype=self.dtype_policy, name=name)
+
+    def build(self, query_shape, memory_shape):
+        self.query.build(query_shape)
+        self.key.build(memory_shape)
+        self.value.build(memory_shape)
+        self.output_projection.build((*query_shape[:-1], self.d_model))
+        self.weights_dropout.build((query_shape[0], self.heads, query_shape[1], memory_shape[1]))
+
+    # --- Forward ---
+
+    def call(self, query, memory, attention_mask=None, training=False, return_weights=False):
+        """query [B, T, D], memory [B, S, D] -> [B, T, D], and if `return_weights` [B, h, T, S].
+
+        `attention_mask` is broadcastable to [B, h, T, S]. It is not called `mask`, because Keras takes an argument of
+        that name for its own padding masks, where 1 means the opposite.
+        """
+        q = self._split(self.query(query))  # [B, h, T, d]
+        k = self._split(self.key(memory))  # [B, h, S, d]
+        v = self._split(self.value(memory))  # [B, h, S, d]
+        output, weights = scaled_dot_product_attention(
+            q, k, v, attention_mask, dropout=lambda weights: self.weights_dropout(weights, training=training))
+        output = self.output_projection(self._merge(output))  # [B, T, D]
+        return (output, weights) if return_weights else output
+
+    def _split(self, x):
+        batch, length, _ = ops.shape(x)
+        x = ops.reshape(x, (batch, length, self.heads, self.d_model // self.heads))  # [B, T, D] -> [B, T, h, d]
+        return ops.transpose(x, (0, 2, 1, 3))  # [B, h, T, d]
+
+    def _merge(self, x):
+        batch, _, length, _ = ops.shape(x)
+        x = ops.transpose(x, (0, 2, 1, 3))  # [B, h, T, d] -> [B, T, h, d]
+        return ops.reshape(x, (batch, length, self.d_model))  # [B, T, D]
+
+    # --- Config ---
+
+    def get_config(self):
+        return {**super().get_config(), 'd_model': self.d_model, 'heads': self.heads, 'dropout': self.dropout}

@@ -1,0 +1,159 @@
+"""The parts of a Transformer around attention: "Attention Is All You Need", arXiv:1706.03762, sections 3.1, 3.3-3.5.
+
+Letters in the shapes: B examples, T and S positions, D = d_model, V words, h heads.
+"""
+
+import math
+
+import keras
+from keras import ops
+
+from errors import UserError
+from models.attention import MultiHeadAttention
+from models.dropout import Dropout
+
+
+def sinusoidal_positions(length, d_model):
+    """PE(pos, 2i) = sin(pos / 10000^(2i / D)), PE(pos, 2i + 1) = cos(the same), section 3.5. -> [T, D], float32."""
+    frequencies = ops.exp(ops.arange(0, d_model, 2, dtype='float32') * (-math.log(10000) / d_model))  # [D / 2]
+    angles = ops.arange(length, dtype='float32')[:, None] * frequencies  # [T, D / 2]
+    return ops.reshape(ops.stack([ops.sin(angles), ops.cos(angles)], axis=-1), (-1, d_model))
+
+
+@keras.saving.register_keras_serializable(package='congruent')
+class TokenEmbedding(keras.layers.Layer):
+    """One table [V, D] that embeds words and, transposed, scores them (section 3.4): V * D parameters."""
+
+    def __init__(self, vocabulary_size, d_model, **kwargs):
+        super().__init__(**kwargs)
+        self.vocabulary_size = vocabulary_size
+        self.d_model = d_model
+
+    def build(self, input_shape=None):
+        # The standard deviation that gives both the scaled embeddings and the logits a variance near 1 at the start.
+        # Never cast on access, because the logits want it in full precision.
+        self.table = self.add_weight(
+            name='table', shape=(self.vocabulary_size, self.d_model), autocast=False,
+            initializer=keras.initializers.RandomNormal(stddev=self.d_model**-0.5))
+
+    # --- Forward ---
+
+    def call(self, ids):
+        """ids [B, T] -> [B, T, D], multiplied by sqrt(D)."""
+        return ops.cast(ops.take(self.table, ids, axis=0), self.compute_dtype) * self.d_model**0.5
+
+    def logits(self, x):
+        """x [B, T, D] -> [B, T, V], float32 under any policy, since a loss sums over V."""
+        return ops.matmul(ops.cast(x, 'float32'), ops.transpose(ops.cast(self.table, 'float32')))
+
+    # --- Config ---
+
+    def get_config(self):
+        return {**super().get_config(), 'vocabulary_size': self.vocabulary_size, 'd_model': self.d_model}
+
+
+class TransformerLayer(keras.layers.Layer):
+    """What the encoder's and the decoder's layer have in common: the feed-forward network and the connections.
+
+    Every sub-layer is wrapped as `x = before(i, x) -> sub-layer -> after(i, x, y)`: residual connection, LayerNorm
+    (section 3.1) and dropout (5.4). norm='post' is the paper's LayerNorm(x + Sublayer(x)); norm='pre' is
+    x + Sublayer(LayerNorm(x)).
+    """
+
+    SUBLAYERS = ()
+
+    def __init__(self, d_model, d_ff, heads, dropout=0.1, norm='pre', **kwargs):
+        super().__init__(**kwargs)
+        if norm not in ('pre', 'post'):
+            raise UserError(f"`norm` must be 'pre' or 'post'. Received: norm={norm!r}")
+        self.d_model = d_model
+        self.d_ff = d_ff
+        self.heads = heads
+        self.dropout = dropout
+        self.norm = norm
+        policy = self.dtype_policy
+        self.norms = [layer_norm(f'{name}_norm', policy) for name in self.SUBLAYERS]
+        self.dropouts = [Dropout(dropout, dtype=policy, name=f'{name}_dropout') for name in self.SUBLAYERS]
+        self.feed_forward_in = keras.layers.Dense(d_ff, activation='relu', dtype=policy, name='feed_forward_in')
+        self.feed_forward_out = keras.layers.Dense(d_model, dtype=policy, name='feed_forward_out')
+
+    def attention(self, name):
+        return MultiHeadAttention(self.d_model, self.heads, self.dropout, dtype=self.dtype_policy, name=name)
+
+    def build(self, x_shape):
+        for layer in (*self.norms, *self.dropouts, self.feed_forward_in):
+            layer.build(x_shape)
+        self.feed_forward_out.build((*x_shape[:-1], self.d_ff))
+
+    # --- Forward ---
+
+    def before(self, i, x):
+        return self.norms[i](x) if self.norm == 'pre' else x
+
+    def after(self, i, x, y, training):
+        x = x + self.dropouts[i](y, training=training)
+        return self.norms[i](x) if self.norm == 'post' else x
+
+    def feed_forward(self, x):
+        return self.feed_forward_out(self.feed_forward_in(x))  # [B, T, D] -> [B, T, F] -> [B, T, D], equation 2
+
+    # --- Config ---
+
+    def get_config(self):
+        return {**super().get_config(), 'd_model': self.d_model, 'd_ff': self.d_ff, 'heads': self.heads,
+                'dropout': self.dropout, 'norm': self.norm}
+
+
+def layer_norm(name, dtype):
+    return keras.layers.LayerNormalization(epsilon=1e-6, dtype=dtype, name=name)  # tensor2tensor's epsilon
+
+
+@keras.saving.register_keras_serializable(package='congruent')
+class EncoderLayer(TransformerLayer):
+    """Self-attention and feed-forward network: 4 * D**2 + (2 * D * F + F + D) + 4 * D parameters."""
+
+    SUBLAYERS = ('self_attention', 'feed_forward')
+
+    def __init__(self, d_model, d_ff, heads, dropout=0.1, norm='pre', **kwargs):
+        super().__init__(d_model, d_ff, heads, dropout, norm, **kwargs)
+        self.self_attention = self.attention('self_attention')
+
+    def build(self, x_shape):
+        super().build(x_shape)
+        self.self_attention.build(x_shape, x_shape)
+
+    def call(self, x, self_mask=None, training=False):
+        """x [B, S, D] -> [B, S, D], attention weights [B, h, S, S]."""
+        y = self.before(0, x)
+        y, weights = self.self_attention(y, y, self_mask, training=training, return_weights=True)
+        x = self.after(0, x, y, training)
+        y = self.feed_forward(self.before(1, x))
+        return self.after(1, x, y, training), weights
+
+
+@keras.saving.register_keras_serializable(package='congruent')
+class DecoderLayer(TransformerLayer):
+    """Self-attention, attention to the memory, feed-forward: 8 * D**2 + (2 * D * F + F + D) + 6 * D parameters."""
+
+    SUBLAYERS = ('self_attention', 'cross_attention', 'feed_forward')
+
+    def __init__(self, d_model, d_ff, heads, dropout=0.1, norm='pre', **kwargs):
+        super().__init__(d_model, d_ff, heads, dropout, norm, **kwargs)
+        self.self_attention = self.attention('self_attention')
+        self.cross_attention = self.attention('cross_attention')
+
+    def build(self, x_shape, memory_shape):
+        super().build(x_shape)
+        self.self_attention.build(x_shape, x_shape)
+        self.cross_attention.build(x_shape, memory_shape)
+
+    def call(self, x, memory, self_mask=None, cross_mask=None, training=False):
+        """x [B, T, D], memory [B, S, D] -> [B, T, D], attention weights [B, h, T, T] and [B, h, T, S]."""
+        y = self.before(0, x)
+        y, self_weights = self.self_attention(y, y, self_mask, training=training, return_weights=True)
+        x = self.after(0, x, y, training)
+        y, cross_weights = self.cross_attention(
+            self.before(1, x), memory, cross_mask, training=training, return_weights=True)
+        x = self.after(1, x, y, training)
+        y = self.feed_forward(self.before(2, x))
+        return self.after(2, x, y, training), self_weights, cross_weights

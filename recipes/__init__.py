@@ -1,0 +1,33 @@
+"""One file a published result. A recipe is found by its name, or by its model (and dataset)."""
+
+from errors import UserError, lookup
+from recipes import cnn_digits, lstm_digits, mlp_diabetes, mlp_digits, transformer_number_words
+from recipes.options import Options
+from recipes.recipe import Recipe
+
+RECIPES = {
+    'mlp_digits': mlp_digits.RECIPE,
+    'cnn_digits': cnn_digits.RECIPE,
+    'lstm_digits': lstm_digits.RECIPE,
+    'mlp_diabetes': mlp_diabetes.RECIPE,
+    'transformer_number_words': transformer_number_words.RECIPE,
+}
+
+# What `--model=NAME` alone trains.
+DEFAULT = {'mlp': 'mlp_digits', 'cnn': 'cnn_digits', 'lstm': 'lstm_digits',
+           'transformer': 'transformer_number_words'}
+
+
+def find(recipe=None, model=None, dataset=None):
+    """Returns (name, Recipe): the one named, else that of (model, dataset), else the model's default recipe."""
+    if recipe:
+        return recipe, lookup(RECIPES, recipe, 'recipe')
+    if not model:
+        raise UserError(f'`--model` or `--recipe` must say what to train. Models: {", ".join(DEFAULT)}; '
+                        f'recipes: {", ".join(RECIPES)}')
+    default = lookup(DEFAULT, model, 'model')
+    for name, candidate in RECIPES.items():
+        if (candidate.model, candidate.dataset) == (model, dataset):
+            return name, candidate
+    return default, RECIPES[default]
+

@@ -1,0 +1,9 @@
+"""The documents' CNN (64x64x3, 1,969,738 parameters) on scikit-learn's handwritten digits, resized.
+
+    python train.py --model=cnn
+"""
+
+from recipes.recipe import Recipe
+
+RECIPE = Recipe(model='cnn', dataset='digits', image_size=64, channels=3, augment='shift',
+                batch_size=128, epochs=40, learning_rate=1e-3, schedule='cosine', eval_every=200)

@@ -1,0 +1,9 @@
+"""The documents' MLP (784-256-128-10, 235,146 parameters) on scikit-learn's handwritten digits, resized to 28x28.
+
+    python train.py --model=mlp
+"""
+
+from recipes.recipe import Recipe
+
+RECIPE = Recipe(model='mlp', dataset='digits', image_size=28, batch_size=128, epochs=100,
+                learning_rate=1e-3, schedule='cosine', eval_every=500)

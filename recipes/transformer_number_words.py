@@ -1,0 +1,11 @@
+"""A tiny Transformer learns to write English number words as Chinese numerals; numbers are held out.
+
+    python train.py --model=transformer
+    python predict.py --workdir=runs/transformer_number_words --text='two thousand and twenty-six'
+"""
+
+from recipes.recipe import Recipe
+
+RECIPE = Recipe(model='transformer', size='tiny', task='translation', dataset='number_words', batch_size=256,
+                steps=2500, optimizer='adam', learning_rate=1e-3, schedule='cosine', warmup_steps=200,
+                label_smoothing=0.1, clip_norm=1., eval_every=1000)

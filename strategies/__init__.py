@@ -1,0 +1,3 @@
+"""Which devices train. See selection.py."""
+
+from strategies.selection import Devices, select

@@ -1,0 +1,139 @@
+"""Which devices train: selection, its reason, and its errors. This is a process's first TensorFlow call.
+
+Asking for hardware that is not there is an error that says what was found and what to install. Only `auto` chooses.
+"""
+
+import dataclasses
+import json
+import os
+
+import tensorflow as tf
+
+from errors import UserError, lookup
+
+
+@dataclasses.dataclass(frozen=True)
+class Devices:
+    """The chosen tf.distribute.Strategy, and what the rest of a run needs to know about it."""
+    name: str            # cpu, gpu, multiworker or tpu
+    kind: str            # the hardware under it: cpu, gpu or tpu
+    reason: str
+    strategy: tf.distribute.Strategy
+    workers: int = 1
+    is_chief: bool = True
+
+    @property
+    def replicas(self):
+        return self.strategy.num_replicas_in_sync
+
+    def __str__(self):
+        count = f'{self.replicas} replica' + ('s' if self.replicas > 1 else '')
+        return f'{self.name}, {count}: {self.reason}'
+
+
+def select(strategy='auto', virtual_devices=0, tpu=''):
+    """Returns Devices.
+
+    Args:
+        strategy: auto, cpu, gpu, multiworker or tpu.
+        virtual_devices: N logical devices on this machine, to run N replicas without N chips; 0 is none.
+        tpu: what TPUClusterResolver takes: 'local', a TPU's name or a grpc:// address. Empty: 'local'.
+
+    Raises:
+        UserError: the hardware is not there, or the arguments do not fit together.
+    """
+    chosen = lookup({'auto': _auto, 'cpu': _cpu, 'gpu': _gpu, 'multiworker': _multiworker, 'tpu': _tpu},
+                    strategy, 'strategy')
+    if virtual_devices < 0:
+        raise UserError(f'`virtual_devices` must not be negative. Received: virtual_devices={virtual_devices}')
+    if virtual_devices and strategy == 'tpu':
+        raise UserError('`virtual_devices` is for CPU and GPU; a TPU has its own cores. Received: strategy=tpu')
+    try:
+        return chosen(virtual_devices, tpu)
+    except RuntimeError as error:   # logical devices are fixed at TensorFlow's first use
+        raise UserError(f'`strategy` must be selected before anything else uses TensorFlow: {error}') from error
+
+
+def _auto(virtual_devices, tpu):
+    if cluster_size() > 1:
+        return _multiworker(virtual_devices, tpu, found='TF_CONFIG names a cluster')
+    if tpu or os.environ.get('TPU_NAME'):
+        return _tpu(virtual_devices, tpu, found='a TPU is named')
+    if tf.config.list_physical_devices('GPU'):
+        return _gpu(virtual_devices, tpu)
+    return _cpu(virtual_devices, tpu, found='auto found no GPU, no TPU and no cluster')
+
+
+def _cpu(virtual_devices, _, found='asked for'):
+    if tf.config.list_physical_devices('GPU'):
+        tf.config.set_visible_devices([], 'GPU')    # or models would land on it
+    if virtual_devices < 2:
+        return Devices('cpu', 'cpu', found, tf.distribute.get_strategy())
+    names = _split_device('CPU', virtual_devices)
+    return Devices('cpu', 'cpu', f'{found}; {virtual_devices} virtual devices on this machine\'s CPU',
+                   tf.distribute.MirroredStrategy(names))
+
+
+def _gpu(virtual_devices, _):
+    gpus = tf.config.list_physical_devices('GPU')
+    if not gpus:
+        built = 'can use' if tf.test.is_built_with_cuda() else 'is not built for'
+        raise UserError(f'`strategy` gpu needs a GPU that TensorFlow sees; found none (TensorFlow {tf.__version__} '
+                        f'{built} CUDA). On Linux with an NVIDIA driver: pip install "tensorflow[and-cuda]". '
+                        'Received: strategy=gpu')
+    if virtual_devices > 1:
+        names = _split_device('GPU', virtual_devices)
+        return Devices('gpu', 'gpu', f'{virtual_devices} virtual devices on the first GPU',
+                       tf.distribute.MirroredStrategy(names))
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    return Devices('gpu', 'gpu', f'TensorFlow sees {len(gpus)} GPU' + ('s' if len(gpus) > 1 else ''),
+                   tf.distribute.MirroredStrategy())
+
+
+def _multiworker(virtual_devices, _, found='asked for'):
+    workers = cluster_size()
+    if not workers:
+        raise UserError('`strategy` multiworker needs the environment variable TF_CONFIG, which names all workers and '
+                        'this one: {"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}. '
+                        'Received: TF_CONFIG unset or without workers')
+    gpus = tf.config.list_physical_devices('GPU')
+    if virtual_devices > 1:
+        _split_device('GPU' if gpus else 'CPU', virtual_devices)
+    index = json.loads(os.environ['TF_CONFIG'])['task'].get('index', 0)
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    return Devices('multiworker', 'gpu' if gpus else 'cpu', f'{found}; worker {index} of {workers}', strategy,
+                   workers=workers, is_chief=index == 0)
+
+
+def _tpu(_, tpu, found='asked for'):
+    address = tpu or os.environ.get('TPU_NAME') or 'local'
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=address)
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+    except Exception as error:   # each layer of TPU bring-up raises its own kind, from ValueError to OpError
+        cause = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
+        raise UserError(f'`strategy` tpu needs a TPU at {address!r}; bringing it up failed: {cause}. TensorFlow '
+                        f'{tf.__version__} drives TPUs only with the tensorflow-tpu wheel (pip install '
+                        '"tensorflow-tpu==2.20.0" "libtpu==0.0.14" on a TPU VM). Received: strategy=tpu') from None
+    return Devices('tpu', 'tpu', f'{found} ({address})', tf.distribute.TPUStrategy(resolver))
+
+
+def cluster_size():
+    """Number of workers (chief included) that TF_CONFIG names; 0 without one."""
+    text = os.environ.get('TF_CONFIG', '')
+    try:
+        cluster = json.loads(text or '{}').get('cluster', {})
+        return len(cluster.get('worker', [])) + len(cluster.get('chief', []))
+    except (ValueError, AttributeError):
+        raise UserError(f'`TF_CONFIG` must be JSON with a `cluster`. Received: TF_CONFIG={text!r}') from None
+
+
+def _split_device(device_type, count):
+    """Makes `count` logical devices of the first physical one; returns their names."""
+    device = tf.config.list_physical_devices(device_type)[0]
+    share = {'memory_limit': 2048} if device_type == 'GPU' else {}    # MiB; a GPU must be told, a CPU shares
+    tf.config.set_logical_device_configuration(
+        device, [tf.config.LogicalDeviceConfiguration(**share) for _ in range(count)])
+    return [f'{device_type}:{i}' for i in range(count)]

@@ -1,0 +1,94 @@
+"""Saved in one process and loaded in another; computed by TensorFlow and by JAX. Both cost a process, once."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import models
+
+ROOT = pathlib.Path(__file__).parents[2]
+SIZES = {
+    'mlp': {'input_shape': (8, 8, 1), 'outputs': 10},
+    'cnn': {'input_shape': (8, 8, 1), 'outputs': 10},
+    'lstm': {'input_shape': (8, 8, 1), 'outputs': 10},
+    'transformer': {'source_vocabulary_size': 11, 'target_vocabulary_size': 13},
+}
+# Both processes write the logits of each model to NAME.LABEL.npy.
+PREAMBLE = f'''
+import sys
+import keras, numpy as np
+import models
+folder, label = sys.argv[1:]
+def inputs(name):
+    arrays = dict(np.load(f'{{folder}}/{{name}}.inputs.npz'))
+    return arrays.get('image', arrays)
+def write(name, call):
+    np.save(f'{{folder}}/{{name}}.{{label}}.npy', keras.ops.convert_to_numpy(call(inputs(name))))
+'''
+LOAD = PREAMBLE + '''
+for name in models.MODELS:
+    write(name, keras.models.load_model(f'{folder}/{name}.keras'))
+'''
+# jax.jit, because JAX compiles each operation of an eager call by itself, which takes 3 times as long.
+REBUILD = PREAMBLE + f'''
+import jax
+assert keras.backend.backend() == 'jax'
+for name, sizes in {SIZES!r}.items():
+    model = models.build(name, sizes)
+    weights = np.load(f'{{folder}}/{{name}}.weights.npz')
+    model.set_weights([weights[key] for key in weights.files])
+    variables = model.trainable_variables, model.non_trainable_variables
+    write(name, jax.jit(lambda x: model.stateless_call(*variables, x)[0]))
+assert 'tensorflow' not in sys.modules
+'''
+
+
+def run(script, folder, label, **environment):
+    environment = {**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3', 'CUDA_VISIBLE_DEVICES': '', 'PYTHONPATH': str(ROOT),
+                   **environment}
+    command = [sys.executable, '-W', 'error::UserWarning', '-c', script, str(folder), label]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """The four models as .keras, their weights in order, an input and the logits for it."""
+    folder = tmp_path_factory.mktemp('portability')
+    random = np.random.default_rng(0)
+    keras.utils.set_random_seed(7)
+    for name in models.MODELS:
+        model = models.build(name, SIZES[name])
+        inputs = {'image': random.random((3, 8, 8, 1), dtype='float32')}
+        if name == 'transformer':
+            inputs = {'source': random.integers(0, 11, (3, 6), dtype='int32'),
+                      'target': random.integers(0, 13, (3, 5), dtype='int32')}
+        np.savez(folder / f'{name}.inputs.npz', **inputs)
+        np.savez(folder / f'{name}.weights.npz', *model.get_weights())
+        np.save(folder / f'{name}.here.npy', model(inputs.get('image', inputs)))
+        model.save(folder / f'{name}.keras')
+    return folder
+
+
+def compare(folder, label, tolerance):
+    for name in models.MODELS:
+        here, there = (np.load(folder / f'{name}.{which}.npy') for which in ('here', label))
+        assert np.abs(here).max() > 0.01
+        np.testing.assert_allclose(there, here, atol=tolerance, err_msg=name)
+
+
+def test_saved_models_load_in_a_new_process(folder):
+    run(LOAD, folder, 'loaded', KERAS_BACKEND='tensorflow')
+    compare(folder, 'loaded', tolerance=1e-6)
+
+
+def test_tensorflow_and_jax_agree(folder):
+    pytest.importorskip('jax')
+    # Each is run but once: compiling takes longer than running.
+    run(REBUILD, folder, 'jax', KERAS_BACKEND='jax', JAX_PLATFORMS='cpu', JAX_DISABLE_MOST_OPTIMIZATIONS='1')
+    compare(folder, 'jax', tolerance=1e-4)

@@ -1,0 +1,178 @@
+"""What holds for every registered model: its size, its paths, its precision, its errors."""
+
+import inspect
+
+import keras
+import numpy as np
+import pytest
+
+import models
+from errors import UserError
+from models.attention import MultiHeadAttention
+from models.dropout import Dropout
+from models.transformer import SIZES, Transformer
+from models.transformer_layers import DecoderLayer, EncoderLayer, TokenEmbedding
+
+WORDS = {'source_vocabulary_size': 1000, 'target_vocabulary_size': 1000}
+COUNTS = [
+    ('mlp', {'input_shape': (784,), 'outputs': 10}, {}, 235_146),
+    ('mlp', {'input_shape': (28, 28, 1), 'outputs': 10}, {}, 235_146),
+    ('cnn', {'input_shape': (64, 64, 3), 'outputs': 10}, {}, 1_969_738),
+    ('lstm', {'input_shape': (28, 28, 1), 'outputs': 10}, {}, 16_310),
+    ('lstm', {'input_shape': (30, 7), 'outputs': 10}, {}, 4 * (50 * 7 + 2500 + 50) + 510),
+    ('transformer', WORDS, {'size': 'tiny'}, 1_179_136),
+    ('transformer', WORDS, {'size': 'tiny', 'norm': 'post'}, 1_179_136 - 4 * 128),
+    ('transformer', WORDS, {'size': 'tiny', 'share_embeddings': True}, 1_179_136 - 1000 * 128),
+    ('transformer', WORDS, {'size': 'small'}, 7_873_536),
+    ('transformer', WORDS, {'size': 'base'}, 45_127_680),
+    ('transformer', WORDS, {'size': 'big'}, 178_335_744),
+]
+LAYERS = [
+    (Dropout, {'rate': 0.1}),
+    (TokenEmbedding, {'vocabulary_size': 11, 'd_model': 8}),
+    (MultiHeadAttention, {'d_model': 8, 'heads': 2}),
+    (EncoderLayer, {'d_model': 8, 'd_ff': 16, 'heads': 2}),
+    (DecoderLayer, {'d_model': 8, 'd_ff': 16, 'heads': 2}),
+    (Transformer, {'source_vocabulary_size': 11, 'target_vocabulary_size': 13, 'num_layers': 1, 'd_model': 8,
+                   'd_ff': 16, 'heads': 2}),
+]
+SMALL = [
+    ('mlp', {'input_shape': (8, 8, 1), 'outputs': 10}),
+    ('cnn', {'input_shape': (8, 8, 1), 'outputs': 10}),
+    ('lstm', {'input_shape': (8, 8, 1), 'outputs': 10}),
+    ('transformer', {'source_vocabulary_size': 11, 'target_vocabulary_size': 10}),
+]
+
+
+def example(name):
+    """A batch of 3."""
+    random = np.random.default_rng(0)
+    if name != 'transformer':
+        return random.random((3, 8, 8, 1), dtype='float32')
+    return {'source': random.integers(1, 11, (3, 6), dtype='int32'),
+            'target': random.integers(1, 10, (3, 5), dtype='int32')}
+
+
+@pytest.mark.parametrize('name, sizes, options, count', COUNTS)
+def test_parameter_count(name, sizes, options, count):
+    assert models.build(name, sizes, **options).count_params() == count
+
+
+def test_every_model_and_size_is_counted():
+    assert {name for name, *_ in COUNTS} == set(models.MODELS)
+    assert {options.get('size', 'tiny') for name, _, options, _ in COUNTS if name == 'transformer'} == set(SIZES)
+    assert {name for name, _ in SMALL} == set(models.MODELS)
+
+
+def test_sizes_of_the_paper():
+    paper = ('num_layers', 'd_model', 'd_ff', 'heads', 'dropout')
+    assert [SIZES['base'][key] for key in paper] == [6, 512, 2048, 8, 0.1]
+    assert [SIZES['big'][key] for key in paper] == [6, 1024, 4096, 16, 0.3]
+
+
+def arguments(cls):
+    """The names of all constructor arguments, inherited ones included, without those of keras.layers.Layer."""
+    names = []
+    for base in cls.__mro__:
+        if base in (keras.Model, keras.layers.Layer):
+            break
+        if '__init__' in vars(base):
+            names += inspect.signature(base.__init__).parameters
+    return set(names) - {'self', 'args', 'kwargs'}
+
+
+def changed(value):
+    """A legal value other than `value`, to see that the config does not just repeat a default."""
+    if isinstance(value, bool):
+        return not value
+    return {None: None, 'pre': 'post', 0.1: 0.25, 0.0: 0.25}.get(value, value)
+
+
+@pytest.mark.parametrize('cls, required', LAYERS)
+def test_config_is_complete(cls, required):
+    assert required.keys() <= arguments(cls)
+    defaults = {key: parameter.default for key, parameter in inspect.signature(cls.__init__).parameters.items()
+                if parameter.default is not parameter.empty}
+    given = {**{key: changed(value) for key, value in defaults.items()}, **required}
+    if cls is Transformer:
+        given['target_vocabulary_size'] = given['source_vocabulary_size']  # as share_embeddings asks
+    layer = cls(**given, name='some_name', dtype='mixed_bfloat16')
+    config = layer.get_config()
+    assert arguments(cls) <= config.keys()
+    assert {key: config[key] for key in given} == given
+    again = cls.from_config(config)
+    assert again.get_config() == config
+    assert (again.name, again.compute_dtype) == ('some_name', 'bfloat16')
+
+
+def test_every_own_class_is_registered_and_tested():
+    own = {cls for cls in keras.saving.get_custom_objects().values() if cls.__module__.startswith('models.')}
+    assert own == {cls for cls, _ in LAYERS}
+
+
+@pytest.mark.parametrize('name, sizes', SMALL)
+def test_weight_paths_are_unique_and_stable(name, sizes):
+    first, second = models.build(name, sizes), models.build(name, sizes)
+    paths = [weight.path for weight in first.weights]
+    assert len(set(paths)) == len(paths)
+    assert paths == [weight.path for weight in second.weights]
+    assert all(path.startswith(f'{name}/') for path in paths)
+
+
+@pytest.mark.parametrize('policy', ['mixed_float16', 'mixed_bfloat16'])
+@pytest.mark.parametrize('name, sizes', SMALL)
+def test_logits_are_float32_under_mixed_precision(name, sizes, policy):
+    full = models.build(name, sizes)
+    default = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        mixed = models.build(name, sizes)
+    finally:
+        keras.config.set_dtype_policy(default)
+    mixed.set_weights(full.get_weights())
+    expected, logits = full(example(name)), mixed(example(name))
+    assert logits.dtype == 'float32'
+    difference = np.abs(logits - expected).max()
+    # Not 0, since the layers below did compute in half precision; and near, since it is the same function.
+    assert 0 < difference < 0.2
+    assert all(weight.dtype == 'float32' for weight in mixed.weights)
+
+
+@pytest.mark.parametrize('name, sizes', SMALL)
+def test_options_that_are_none_are_left_out(name, sizes):
+    assert models.build(name, sizes, unknown=None, size=None).count_params() > 0
+
+
+@pytest.mark.parametrize('name, sizes, options, parts', [
+    ('cnm', {}, {}, ['`model`', '`mlp`, `cnn`, `lstm`, `transformer`', 'did you mean `cnn`?', "model='cnm'"]),
+    (None, {}, {}, ['`model`', 'model=None']),
+    ('transformer', {'input_shape': (8, 8), 'outputs': 10}, {},
+     ['`dataset`', '`source_vocabulary_size`, `target_vocabulary_size`', 'input_shape=(8, 8), outputs=10']),
+    ('mlp', WORDS, {}, ['`dataset`', '`input_shape`', 'source_vocabulary_size=1000']),
+    ('mlp', {}, {}, ['`dataset`', 'Received: none']),
+    ('mlp', {'input_shape': (8,), 'outputs': 10}, {'size': 'big'}, ['`size` is not an option', "size='big'"]),
+    ('mlp', {'input_shape': (8,), 'outputs': 10}, {'outputs': 3}, ['`outputs` is not an option', 'outputs=3']),
+    ('transformer', WORDS, {'droput': 0.1}, ['`droput`', 'did you mean `dropout`?', 'droput=0.1']),
+    ('transformer', WORDS, {'size': 'huge'}, ['`size`', 'tiny, small, base, big', "size='huge'"]),
+    ('transformer', WORDS, {'norm': 'none'}, ['`norm`', "'pre' or 'post'", "norm='none'"]),
+    ('transformer', WORDS, {'dropout': 1.0}, ['`dropout`', 'below 1', 'dropout=1.0']),
+    ('transformer', {**WORDS, 'source_vocabulary_size': 9}, {'share_embeddings': True},
+     ['`share_embeddings`', 'source_vocabulary_size=9, target_vocabulary_size=1000']),
+    ('cnn', {'input_shape': (64, 3, 1)}, {}, ['`input_shape`', 'at least 4', 'input_shape=(64, 3, 1)']),
+    ('cnn', {'input_shape': (64, 64)}, {}, ['`input_shape`', 'channels', 'input_shape=(64, 64)']),
+    ('cnn', {'input_shape': (None, None, 3)}, {}, ['`input_shape`', 'input_shape=(None, None, 3)']),
+    ('lstm', {'input_shape': (64,)}, {}, ['`input_shape`', '(steps, features)', 'input_shape=(64,)']),
+    ('mlp', {'input_shape': ()}, {}, ['`input_shape`', 'input_shape=()']),
+    ('mlp', {'input_shape': (0,)}, {}, ['`input_shape`', 'input_shape=(0,)']),
+])
+def test_errors_are_one_clear_line(name, sizes, options, parts):
+    with pytest.raises(UserError) as error:
+        models.build(name, sizes, **options)
+    message = str(error.value)
+    assert '\n' not in message
+    for part in parts:
+        assert part in message
+
+
+def test_smallest_image_of_the_cnn_builds():
+    assert models.build('cnn', {'input_shape': (4, 4, 1), 'outputs': 2}).output_shape == (None, 2)

@@ -1,0 +1,155 @@
+"""Trains one recipe: flags -> strategy -> data -> model -> loop -> evaluate -> export.
+
+    python train.py --model=cnn
+    python train.py --model=mlp --dataset=fashion_mnist --virtual_devices=2
+
+The same command again goes on where it stopped. In Python, `train.run(recipe, options)` returns the results.
+Exit codes: 0 done, 1 the run failed, 2 a flag is wrong, 75 SIGTERM (saved: start it again), 130 Ctrl-C (saved).
+"""
+
+import json
+import platform
+
+from absl import flags
+
+import frontdoor
+import recipes
+from errors import UserError
+from recipes import Options, Recipe
+from workdir import Workdir, default_workdir
+
+
+def run(recipe, options=Options(), name='run'):
+    """Trains `recipe` in `options.workdir`, goes on with an interrupted run, or returns a finished one's results.
+
+    Returns:
+        What is in results.json; README describes each field.
+
+    Raises:
+        UserError: an argument cannot work. RunError: the run cannot go on. trainer.Stopped: it was stopped, and saved.
+    """
+    # 1. Whose folder is it, and is anything left to do?
+    workdir = Workdir(options.workdir or default_workdir(name, {}))
+    workdir.check(recipe)
+    if (results := workdir.results()) is not None:
+        print(f'{workdir.path} holds this run, finished at step {results["steps"]:,}: nothing to do')
+        return results
+
+    # 2. The devices. TensorFlow is imported only here, so that --help and a mistyped flag answer at once.
+    with frontdoor.quiet_tensorflow():
+        import assembly
+        import strategies
+    from data import pipeline
+    from training.jit import use_jit
+    from training.trainer import Trainer
+    devices = strategies.select(options.strategy, options.virtual_devices, options.tpu)
+    assembly.make_deterministic()
+
+    # 3. The data, and what its outputs mean.
+    dataset, task = assembly.open_data(recipe, options.data_dir)
+    total_steps = assembly.training_steps(recipe, dataset)
+    _check_division(recipe, devices, pipeline)
+
+    # 4. The model under the strategy's scope, at the newest checkpoint if there is one.
+    jit, jit_reason = use_jit(options.jit, recipe.model, devices.kind)
+    trainer = Trainer(recipe, devices, task, lambda: assembly.build_model(recipe, task), total_steps=total_steps,
+                      workdir=workdir.path, jit=jit)
+    workdir.claim(recipe)
+    start_step = trainer.restore(dataset.fingerprint)
+    def training(start_step):
+        return pipeline.training_slices(dataset.train, task.features, batch_size=recipe.batch_size, seed=recipe.seed,
+                                        transform=recipe.augment, start_step=start_step)
+
+    trainer.count_flops(training(0))
+    _print_head(name, workdir, recipe, devices, dataset, trainer, f'XLA {"on" if jit else "off"}: {jit_reason}')
+
+    # 5. The loop.
+    def evaluator(split):
+        source = dataset.split(split)
+        return trainer.evaluator(pipeline.evaluation_slices(source, task.features, batch_size=recipe.batch_size),
+                                 pipeline.evaluation_steps(source, recipe.batch_size))
+
+    with assembly.data_errors(dataset.train):
+        trainer.train(training, evaluator('validation'), options)
+
+    # 6. Exact evaluation.
+    values = evaluator('test')()
+
+    # 7. The export, rebuilt without the strategy, and checked.
+    difference = assembly.export_run(workdir, trainer, dataset) if options.export else None
+
+    # 8. The results.
+    results = _results(recipe, devices, dataset, trainer, values)
+    results |= {'export_dir': str(workdir.export) if options.export else None, 'export_max_abs_diff': difference}
+    workdir.finish(results)
+    _print_end(workdir, results)
+    return results
+
+
+def _check_division(recipe, devices, pipeline):
+    rows = pipeline.per_replica(recipe.batch_size, devices.replicas)
+    if rows % recipe.accumulate:
+        raise UserError('`accumulate` must divide the examples of a replica. Received: '
+                        f'accumulate={recipe.accumulate}, examples a replica={rows}')
+
+
+def _print_head(name, workdir, recipe, devices, dataset, trainer, jit):
+    print(f'recipe    {name}\n{_indent(recipe.to_json())}')
+    print(f'devices   {devices}')
+    print(f'data      {dataset}')
+    print(f'model     {recipe.model}, {trainer.model.count_params():,} parameters, {recipe.precision}; {jit}')
+    print(f'step      {trainer.flops_per_step / 1e9:,.3f} GFLOP; global batch {recipe.batch_size} = '
+          f'{devices.replicas} x {recipe.batch_size // devices.replicas}')
+    print(f'workdir   {workdir.path}, ' + (f'going on at step {trainer.step:,}' if trainer.step else 'a new run') +
+          f' of {trainer.total_steps:,}', flush=True)
+
+
+def _indent(text):
+    return '\n'.join(f'          {line.strip()}' for line in text.strip().strip('{}').strip().splitlines())
+
+
+def _results(recipe, devices, dataset, trainer, values):
+    import keras
+    import numpy
+    import tensorflow as tf
+    steps = trainer.total_steps
+    return {'recipe': json.loads(recipe.to_json()), 'model': recipe.model, 'dataset': dataset.name,
+            'strategy': devices.name, 'replicas': devices.replicas, 'workers': devices.workers,
+            'global_batch_size': recipe.batch_size, 'steps': steps, 'examples_seen': steps * recipe.batch_size,
+            'eval': values, 'best': trainer.best, 'weights_sha256': trainer.state.sha256(),
+            'train_seconds': trainer.train_seconds, 'compile_seconds': trainer.compile_seconds,
+            'examples_per_second': trainer.examples_per_second, 'flops_per_step': trainer.flops_per_step,
+            'versions': {'python': platform.python_version(), 'tensorflow': tf.__version__,
+                         'keras': keras.__version__, 'numpy': numpy.__version__}}
+
+
+def _print_end(workdir, results):
+    for name, value in results['eval'].items():
+        print(f'Test {name.replace("_", " ")}: {value:,}' if name == 'count' else f'Test {name.replace("_", " ")}: {value:.4f}')
+    print(f'results   {workdir.path / "results.json"}')
+    if results['export_dir']:
+        print(f'export    {results["export_dir"]} (differs from the trained model by at most '
+              f'{results["export_max_abs_diff"]:.1e})')
+    print(f'curves    tensorboard --logdir {workdir.path / "tensorboard"}', flush=True)
+
+
+def main(arguments):
+    if arguments:
+        raise UserError(f'`train.py` takes flags only. Received: {" ".join(arguments)}')
+    overrides = frontdoor.given(Recipe)
+    name, recipe = recipes.find(flags.FLAGS.recipe, overrides.get('model'), overrides.get('dataset'))
+    overrides = {k: v for k, v in overrides.items() if getattr(recipe, k) != v}
+    options = frontdoor.given(Options)
+    options['workdir'] = options.get('workdir') or default_workdir(name, overrides)
+    run(recipe.replace(**overrides), Options(**options), name)
+
+
+def define_flags():
+    flags.DEFINE_string('recipe', None, f'Recipe to train: {", ".join(recipes.RECIPES)}. Each of its fields is a flag.')
+    flags.declare_key_flag('recipe')
+    frontdoor.define_flags(Recipe, inherit=True)
+    frontdoor.define_flags(Options)
+
+
+if __name__ == '__main__':
+    frontdoor.run(main, define_flags)

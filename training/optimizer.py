@@ -1,0 +1,78 @@
+"""Keras optimizers by name, made to update each replica's own copy of the weights.
+
+Keras's distributed `apply` clips before the all-reduce, sums the gradients itself and merges replicas, so it cannot
+stand inside a condition. Here the step all-reduces once; then every replica holds the same gradient and applies the
+same update to its own copy. That is the same arithmetic on the same numbers, so the copies stay equal bit for bit.
+"""
+
+import inspect
+
+import keras
+import tensorflow as tf
+# Private, because Keras offers no public name for the undistributed update; tests/training pins the behaviour.
+from keras.src.optimizers.base_optimizer import BaseOptimizer
+
+from errors import UserError, lookup
+from training.schedules import Warmup
+
+
+class ReplicaLocal:
+    """Mixed in before a Keras optimizer: the single-device update, in a replica context."""
+
+    def _backend_update_step(self, grads, trainable_variables, learning_rate):
+        BaseOptimizer._backend_update_step(self, grads, trainable_variables, learning_rate)
+
+    def _apply_weight_decay(self, variables):
+        BaseOptimizer._apply_weight_decay(self, variables)
+
+
+def replica_local_variables():
+    """A scope in which every new variable is updated by each replica on its own copy."""
+
+    def creator(next_creator, **kwargs):
+        return next_creator(**{**kwargs, 'aggregation': tf.VariableAggregation.NONE})
+    return tf.variable_creator_scope(creator)
+
+
+def optimizers():
+    """name -> class of every optimizer that Keras exports and that can stand alone."""
+    wrappers = (keras.optimizers.Optimizer, keras.optimizers.LossScaleOptimizer)
+    return {name.lower(): cls for name, cls in vars(keras.optimizers).items()
+            if inspect.isclass(cls) and issubclass(cls, keras.optimizers.Optimizer) and cls not in wrappers
+            and 'Multi' not in name}
+
+
+def make_optimizer(name, variables, learning_rate, *, momentum=0., nesterov=False, weight_decay=0., ema=0.):
+    """Builds the optimizer and its slots for `variables`, under the current strategy's scope.
+
+    Weight decay is decoupled (arXiv:1711.05101) and leaves out vectors: biases and the scales of norms.
+
+    Args:
+        learning_rate: a number or a Keras schedule.
+
+    Raises:
+        UserError: an unknown name, or an option that this optimizer does not have.
+    """
+    cls = lookup(optimizers(), name, 'optimizer')
+    options = {'learning_rate': learning_rate, 'weight_decay': weight_decay or None, 'use_ema': bool(ema)}
+    options.update({'ema_momentum': ema} if ema else {})
+    options.update({k: v for k, v in {'momentum': momentum, 'nesterov': nesterov}.items() if v})
+    if not weight_decay and 'weight_decay' in inspect.signature(cls).parameters:
+        options['weight_decay'] = 0. if name == 'adamw' else None      # Keras's AdamW refuses None
+    known = set(inspect.signature(cls).parameters)
+    for option in ('momentum', 'nesterov'):
+        if option in options and option not in known:
+            raise UserError(f'`{option}` is not an option of {name}. Received: {option}={options[option]}')
+    with replica_local_variables():
+        optimizer = type(cls.__name__, (ReplicaLocal, cls), {})(**options, name='optimizer')
+        if weight_decay:
+            optimizer.exclude_from_weight_decay(var_list=[v for v in variables if len(v.shape) < 2])
+        optimizer.build(variables)
+    return optimizer
+
+
+def make_schedule(recipe, total_steps):
+    try:
+        return Warmup(recipe.learning_rate, recipe.warmup_steps, recipe.schedule, total_steps)
+    except ValueError as error:
+        raise UserError(str(error)) from None

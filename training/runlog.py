@@ -1,0 +1,111 @@
+"""What a person sees and what stays: a progress bar on a terminal or lines in a log, metrics.jsonl, TensorBoard."""
+
+import json
+import pathlib
+import sys
+import time
+
+import tensorflow as tf
+import tqdm
+
+from training.checkpoint import write_atomically
+
+
+class RunLog:
+    """Collects the totals of an interval and writes one record of it.
+
+    Args:
+        workdir: gets metrics.jsonl and tensorboard/.
+        task: divides the totals.
+        total_steps, batch_size: for the bar and the throughput.
+        start_step: a resumed run's; records after it are rewritten, for those steps are run again.
+        quiet: writes and prints nothing (workers other than the chief).
+    """
+
+    def __init__(self, workdir, task, total_steps, batch_size, start_step=0, quiet=False):
+        self._workdir, self._task, self._batch_size, self._quiet = pathlib.Path(workdir), task, batch_size, quiet
+        self._total_steps, self._summaries = total_steps, None
+        self._clear()
+        terminal = sys.stderr.isatty() and not quiet
+        self._bar = tqdm.tqdm(total=total_steps, initial=start_step, unit='step', disable=not terminal, leave=False,
+                              dynamic_ncols=True, smoothing=0.1)
+        if not quiet:
+            _drop_records_after(self._workdir / 'metrics.jsonl', start_step)
+
+    def add(self, count, totals, waited, seconds, first):
+        """Takes the totals of one call. The first call, which compiles, does not count towards the throughput."""
+        for name, (total, weight) in totals.items():
+            before = self._sums.get(name, (0., 0.))
+            self._sums[name] = (before[0] + total, before[1] + weight)
+        if not first:
+            self._steps, self._seconds = self._steps + count, self._seconds + seconds
+            self._waited += waited * count       # a sample of one of these steps
+        self._bar.update(count)
+        now = self._task.results(totals)
+        shown = {name: f'{now[name]:.4g}' for name in ('loss', *self._task.training_metrics) if name in now}
+        self._bar.set_postfix({**shown, 'examples/s': f'{self.examples_per_second:,.0f}'}, refresh=False)
+
+    @property
+    def examples_per_second(self):
+        return self._steps * self._batch_size / self._seconds if self._seconds else 0.
+
+    def interval(self, step, learning_rate, train_seconds):
+        """Writes the record of the interval that ends at `step`, and starts the next."""
+        values = self._task.results(self._sums)
+        skipped = int(self._sums['skipped'][0])
+        record = {'step': step, **{k: v for k, v in values.items() if k != 'skipped'}, 'learning_rate': learning_rate,
+                  'examples_per_second': round(self.examples_per_second, 1),
+                  'data_wait_fraction': round(self._waited / self._seconds, 4) if self._seconds else 0.,
+                  'skipped_steps': skipped, 'seconds': round(train_seconds, 3)}
+        left = self._seconds / self._steps * (self._total_steps - step) if self._steps else 0.
+        self._write('train', record, f'{record["examples_per_second"]:,.0f} examples/s, {_duration(left)} left')
+        if skipped:
+            self.line(f'warning: {skipped} steps up to step {step} had a gradient that is not finite; '
+                      'their updates were skipped')
+        self._clear()
+
+    def evaluation(self, step, split, values):
+        self._write(split, {'step': step, 'split': split, **values}, f'{values["count"]:,} examples')
+
+    def line(self, text):
+        """Prints a line, above the bar if there is one."""
+        if not self._quiet:
+            tqdm.tqdm.write(text, file=sys.stdout)
+            sys.stdout.flush()
+
+    def close(self):
+        self._bar.close()
+        if self._summaries:
+            self._summaries.close()
+
+    def _write(self, kind, record, note):
+        if self._quiet:
+            return
+        with open(self._workdir / 'metrics.jsonl', 'a', encoding='utf-8') as file:
+            file.write(json.dumps(record) + '\n')
+        if self._summaries is None:
+            self._summaries = tf.summary.create_file_writer(str(self._workdir / 'tensorboard'))
+        numbers = {k: v for k, v in record.items() if isinstance(v, (int, float)) and k not in ('step', 'count')}
+        with self._summaries.as_default(step=record['step']):
+            for name, value in numbers.items():
+                tf.summary.scalar(f'{kind}/{name}', value)
+        self._summaries.flush()
+        if kind != 'train' or self._bar.disable:       # a bar already shows the training numbers
+            shown = [f'{k} {record[k]:.4f}' for k in record
+                     if k in ('loss', 'perplexity', 'exact_match', *self._task.training_metrics)]
+            self.line(f'step {record["step"]:>6}/{self._total_steps}  {kind:<10}  ' + '  '.join(shown) + f'  ({note})')
+
+    def _clear(self):
+        self._sums, self._steps, self._seconds, self._waited = {}, 0, 0., 0.
+
+
+def _drop_records_after(path, step):
+    if path.exists():
+        lines = path.read_text(encoding='utf-8').splitlines(keepends=True)
+        kept = [line for line in lines if line.endswith('\n') and json.loads(line)['step'] <= step]
+        if kept != lines:
+            write_atomically(path, ''.join(kept).encode())
+
+
+def _duration(seconds):
+    return time.strftime('%H:%M:%S' if seconds >= 3600 else '%M:%S', time.gmtime(seconds))

@@ -1,0 +1,160 @@
+"""The trainer: a run's state, and what happens to it between calls of the loop (log, evaluate, checkpoint, stop)."""
+
+import pathlib
+import time
+
+import tensorflow as tf
+
+from errors import RunError, Stopped
+from training import randomness
+from training.checkpoint import Checkpoints
+from training.evaluation import Evaluator
+from training.flops import count_flops
+from training.loop import Interrupt, Pace, StepRunner, train
+from training.optimizer import make_optimizer, make_schedule, replica_local_variables
+from training.runlog import RunLog
+from training.state import TrainState
+from training.step import LossScale, TrainStep
+
+CHECKPOINT_SECONDS = 60.     # between checkpoints, when `checkpoint_every` does not say
+
+
+class Trainer:
+    """Holds the model under a strategy's scope, trains it and evaluates it.
+
+    Args:
+        recipe: how the result comes about. total_steps: its length in steps.
+        devices: a strategies.Devices.
+        task: a tasks.Task.
+        build: function () -> Keras model, called under the strategy's scope.
+        workdir: folder for checkpoints and logs.
+        jit: whether XLA compiles the step.
+    """
+
+    def __init__(self, recipe, devices, task, build, *, total_steps, workdir, jit=False):
+        self.recipe, self.devices, self.task, self.total_steps = recipe, devices, task, total_steps
+        self.workdir = pathlib.Path(workdir)
+        schedule = make_schedule(recipe, total_steps)
+        with devices.strategy.scope(), replica_local_variables():
+            self.model = randomness.install(build())
+            self.optimizer = make_optimizer(
+                recipe.optimizer, self.model.trainable_variables, schedule, momentum=recipe.momentum,
+                nesterov=recipe.nesterov, weight_decay=recipe.weight_decay, ema=recipe.ema)
+            loss_scale = LossScale() if recipe.precision == 'float16' else None
+        self.state = TrainState(self.model, self.optimizer, loss_scale)
+        self._step = TrainStep(self.model, self.optimizer, task, batch_size=recipe.batch_size,
+                               replicas=devices.replicas, seed=recipe.seed, clip_norm=recipe.clip_norm,
+                               accumulate=recipe.accumulate, jit=jit, loss_scale=loss_scale)
+        self.checkpoints = Checkpoints(self.workdir / 'checkpoints')
+        self.step, self.best = 0, None
+        self.train_seconds = self.compile_seconds = self.flops_per_step = 0.
+        self._timed_steps, self._timed_seconds = 0, 0.
+
+    @property
+    def examples_per_second(self):
+        """Of this process, without the call that compiled."""
+        return self._timed_steps * self.recipe.batch_size / self._timed_seconds if self._timed_seconds else 0.
+
+    def restore(self, fingerprint):
+        """Goes to the newest sound checkpoint, if there is one. Returns the step.
+
+        Raises:
+            RunError: it was trained on other data, whatever the dataset's name.
+        """
+        self._fingerprint = fingerprint
+        found = self.checkpoints.newest()
+        if found:
+            arrays, metadata = found
+            if metadata['data'] != fingerprint:
+                raise RunError(f'the data of {self.recipe.dataset} is not what this run began with '
+                               f'({metadata["data"]} then, {fingerprint} now)')
+            self.state.restore(arrays)
+            self.step, self.train_seconds = metadata['step'], metadata['train_seconds']
+        best = self.checkpoints.best()
+        self.best = best[1]['best'] if best and best[1]['step'] <= self.step else None
+        return self.step
+
+    def count_flops(self, dataset_fn):
+        """Sets `flops_per_step`: all replicas' forward and backward passes."""
+        batch = dataset_fn().element_spec
+        with self.devices.strategy.scope():
+            traced = tf.function(self._step.forward_backward).get_concrete_function(
+                batch, tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.int64))
+        self.flops_per_step = count_flops(traced) * self.devices.replicas
+
+    def evaluator(self, dataset_fn, batches):
+        """An Evaluator of this model; it uses the averaged weights if there are any."""
+        evaluate = Evaluator(self.devices.strategy, self.model, self.task, dataset_fn, batches)
+
+        def averaged():
+            with self.state.averaged():
+                return evaluate()
+        return averaged
+
+    def train(self, dataset_fn, validate, options):
+        """Trains from `self.step` to the end.
+
+        Args:
+            dataset_fn: function (start_step) -> dataset function, see data/pipeline.py.
+            validate: function () -> {name: value} on the validation split.
+            options: recipes.Options, for what is due when.
+
+        Raises:
+            Stopped: SIGTERM or Ctrl-C; the state is saved. RunError: a checkpoint could not be written.
+        """
+        if self.step >= self.total_steps:
+            return
+        self._validate, self._options, self._saved_at = validate, options, time.monotonic()
+        self._log = RunLog(self.workdir, self.task, self.total_steps, self.recipe.batch_size, self.step,
+                           quiet=not self.devices.is_chief)
+        runner = StepRunner(self.devices.strategy, self._step, dataset_fn(self.step), self.step)
+        due = (options.log_every, self.recipe.eval_every, options.checkpoint_every)
+        try:
+            with Interrupt() as interrupt:
+                train(runner, self.total_steps, Pace(self.total_steps, due, options.steps_per_call), self._on_call,
+                      interrupt)
+                if self.step < self.total_steps:
+                    self._save()
+                self.checkpoints.wait()
+        finally:
+            self._log.close()
+        if self.step < self.total_steps:
+            raise Stopped(self.step, interrupt.received)
+
+    def _on_call(self, count, totals, waited, seconds, first):
+        self.step += count
+        self.train_seconds += seconds
+        if first:
+            self.compile_seconds = seconds
+        else:
+            self._timed_steps, self._timed_seconds = self._timed_steps + count, self._timed_seconds + seconds
+        self._log.add(count, totals, waited, seconds, first)
+        last = self.step == self.total_steps
+        if last or self.step % self._options.log_every == 0:
+            rate = float(tf.convert_to_tensor(self.optimizer.learning_rate))
+            self._log.interval(self.step, rate, self.train_seconds)
+        evaluated = last or (self.recipe.eval_every and self.step % self.recipe.eval_every == 0)
+        improved = self._evaluate() if evaluated else False
+        if last or improved or self._checkpoint_due():
+            self._save(best=improved)
+
+    def _evaluate(self):
+        """Evaluates on the validation split. Returns whether it is the best so far."""
+        values = self._validate()
+        self._log.evaluation(self.step, 'validation', values)
+        name, sign = self.task.best
+        improved = self.best is None or sign * (values[name] - self.best['value']) > 0
+        if improved:
+            self.best = {'metric': name, 'value': values[name], 'step': self.step}
+        return improved
+
+    def _checkpoint_due(self):
+        if self._options.checkpoint_every:
+            return self.step % self._options.checkpoint_every == 0
+        return time.monotonic() - self._saved_at > CHECKPOINT_SECONDS
+
+    def _save(self, best=False):
+        self._saved_at = time.monotonic()
+        if self.devices.is_chief:
+            metadata = {'data': self._fingerprint, 'train_seconds': self.train_seconds, 'best': self.best}
+            self.checkpoints.save(self.step, self.state.arrays(), metadata, best=best)
