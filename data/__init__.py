@@ -37,7 +37,8 @@ class Dataset:
 DATASETS = {'digits': open_digits, 'diabetes': open_diabetes, 'number_words': open_number_words,
             'fashion_mnist': open_fashion_mnist}
 FOLDER = 'files/'     # then a path; every other name is looked up in TensorFlow Datasets
-NO_NETWORK = 'digits, diabetes, number_words, files/FOLDER, and fashion_mnist with Debian\'s package dataset-fashion-mnist'
+NO_NETWORK = ('digits, diabetes, number_words, files/FOLDER, and fashion_mnist with Debian\'s package '
+              'dataset-fashion-mnist')
 
 
 def open_dataset(name, image_size=0, channels=0, data_dir=None):

@@ -30,7 +30,8 @@ def open_fashion_mnist(image_shape, data_dir=None, **_):
     everything = Tensors(image=train_images[..., None], label=train_labels.astype(np.int32))     # [60000, 28, 28, 1]
     train, validation, _ = split_indices(len(train_images), VALIDATION, 0)
     test = Tensors(image=test_images[..., None], label=test_labels.astype(np.int32))
-    return Subset(everything, train), Subset(everything, validation), test, ImageFeatures(image_shape((28, 28, 1)), CLASSES)
+    features = ImageFeatures(image_shape((28, 28, 1)), CLASSES)
+    return Subset(everything, train), Subset(everything, validation), test, features
 
 
 def _folders(data_dir):

@@ -49,7 +49,8 @@ class ImageFiles:
 def open_image_folder(path, image_shape, data_dir=None):
     folder, shape = _find_folder(path, data_dir), image_shape((0, 0, 3))
     if not all(shape):
-        raise UserError(f'`image_size` is needed for dataset=files/{path}: images are resized to it. Received: image_size=0')
+        raise UserError(f'`image_size` is needed for dataset=files/{path}, to resize the images to. '
+                        f'Received: image_size=0')
     splits = _split(folder)
     classes = sorted({class_name for class_name, _ in splits['train']})
     _check_splits(folder, splits, classes)
@@ -105,8 +106,10 @@ def _check_splits(folder, splits, classes):
     counts = ', '.join(f'{len(examples)} {split}' for split, examples in splits.items())
     if not any(splits.values()):
         raise UserError(f'`dataset` {folder} holds no images: put them into one sub-folder a class')
-    if len(classes) == 1:
-        raise UserError(f'`dataset` {folder} must have at least two classes (sub-folders). Received: only {classes[0]!r}')
+    found = {class_name for examples in splits.values() for class_name, _ in examples}
+    if len(found) == 1:
+        raise UserError(f'`dataset` {folder} must have at least two classes (sub-folders). '
+                        f'Received: only {found.pop()!r}')
     empty = [split for split, examples in splits.items() if not examples]
     if empty:
         raise UserError(f'`dataset` {folder} gives an empty split: {", ".join(empty)} (received {counts}); '

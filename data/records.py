@@ -1,4 +1,4 @@
-"""TFRecord files, read by index inside the graph: from memory if they are small, else each record from its place on disk.
+"""TFRecord files, read by index inside the graph: from memory if they are small, else each record from its place.
 
 Python takes no part in a batch. A `tf.numpy_function` in its place (the usual way to random access) is stopped by
 Python's lock, and hangs a process that ends, or fails, while an iterator is alive.
@@ -16,7 +16,7 @@ BUFFER = 2 ** 16
 
 def open_records(paths):
     """Returns (number of records, function int64 [B] -> string [B])."""
-    if sum(os.path.getsize(path) for path in paths) > IN_MEMORY:
+    if sum(tf.io.gfile.stat(path).length for path in paths) > IN_MEMORY:
         return _on_disk(paths)
     return _in_memory(paths)
 
@@ -35,7 +35,8 @@ def _on_disk(paths):
 
     def read(place):
         file, before, size, after = tf.unstack(place)
-        return tf.data.FixedLengthRecordDataset(tf.gather(files, file), size, before, after, BUFFER).get_single_element()
+        record = tf.data.FixedLengthRecordDataset(tf.gather(files, file), size, before, after, BUFFER)
+        return record.get_single_element()
 
     return len(places), lambda indices: tf.map_fn(read, tf.gather(places, indices), fn_output_signature=tf.string)
 
@@ -49,4 +50,6 @@ def _places(number, path):
             size = int.from_bytes(file.read(8), 'little')
             before, position = position + HEADER, position + HEADER + size + FOOTER
             places.append((number, before, size, end - before - size))
+    if position != end:
+        raise ValueError(f'{path} is cut short')
     return np.array(places, np.int64).reshape(-1, 4)

@@ -36,7 +36,7 @@ class Subset:
     def __init__(self, source, indices):
         indices = np.asarray(indices, np.int64)
         self.num_examples = len(indices)
-        self.fingerprint = hash_arrays({'indices': indices, 'source': np.frombuffer(source.fingerprint.encode(), np.uint8)})
+        self.fingerprint = hash_arrays({'indices': indices, 'source': np.array([source.fingerprint], object)})
         self._source = source
         with tf.device('CPU:0'):
             self._indices = tf.constant(indices)

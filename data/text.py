@@ -40,7 +40,8 @@ class Tokenizer(tf.Module):
         """string [B] -> int32 [B, length]: the tokens and END, then PADDING; a longer text is cut, END is kept."""
         tokens = self.split(valid_utf8(strings))[:, :length - 1]
         ids = tf.concat([self._ids.lookup(tokens), tf.fill([tf.shape(strings)[0], 1], tf.cast(END, tf.int64))], axis=1)
-        return tf.cast(tf.ensure_shape(ids.to_tensor(PADDING, shape=[None, length]), [strings.shape[0], length]), tf.int32)
+        ids = tf.ensure_shape(ids.to_tensor(PADDING, shape=[None, length]), [strings.shape[0], length])
+        return tf.cast(ids, tf.int32)
 
     def decode(self, ids):
         """int [B, T] -> string [B]: the tokens before the first END."""
@@ -50,7 +51,7 @@ class Tokenizer(tf.Module):
 
 
 class WordTokenizer(Tokenizer):
-    """Lower-case words; a punctuation mark or symbol is a token of its own. decode() puts hyphens back in their words."""
+    """Lower-case words; a punctuation mark or symbol is a token. decode() puts hyphens back into their words."""
 
     def split(self, strings):
         strings = tf.strings.lower(strings, encoding='utf-8')

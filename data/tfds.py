@@ -39,7 +39,8 @@ class PreparedSplit:
 
     def __init__(self, builder, split, image_shape):
         self.num_examples, self._records = open_records([str(path) for path in builder.info.splits[split].filepaths])
-        self.fingerprint = hashlib.sha256(f'{builder.info.full_name} {split} {self.num_examples}'.encode()).hexdigest()[:16]
+        name = f'{builder.info.full_name} {split} {self.num_examples}'          # the full name has the version
+        self.fingerprint = hashlib.sha256(name.encode()).hexdigest()[:16]
         self._image, self._label = builder.info.supervised_keys
         self._own_shape, self._image_shape = builder.info.features[self._image].shape, image_shape
 
@@ -51,7 +52,9 @@ class PreparedSplit:
     def _decode(self, encoded):
         if None in self._own_shape:
             return decode_images(encoded, self._image_shape)
-        decode = lambda one: tf.ensure_shape(tf.io.decode_image(one, expand_animations=False), self._own_shape)
+
+        def decode(one):
+            return tf.ensure_shape(tf.io.decode_image(one, expand_animations=False), self._own_shape)
         images = tf.map_fn(decode, encoded, fn_output_signature=tf.TensorSpec(self._own_shape, tf.uint8))
         return tf.ensure_shape(images, [encoded.shape[0], *self._own_shape])
 
@@ -92,8 +95,8 @@ def _image_and_label(builder):
     pair = [features[key] if key in features else None for key in keys] if keys and len(keys) == 2 else [None, None]
     if not (isinstance(pair[0], tfds.features.Image) and pair[0].np_dtype == np.uint8
             and isinstance(pair[1], tfds.features.ClassLabel)):
-        raise UserError(f'`dataset` {builder.info.full_name} is not a set of (image, label): of TensorFlow Datasets only '
-                        f'those can be used, not yet others. Received: supervised keys {keys}')
+        raise UserError(f'`dataset` {builder.info.full_name} is not a set of (image, label): of TensorFlow Datasets '
+                        f'only those can be used, not yet others. Received: supervised keys {keys}')
     return pair
 
 
@@ -102,11 +105,13 @@ def _prepared(builder, image_shape, tried):
     try:
         with _quiet():
             _download_and_prepare(builder)
+            if builder.info.file_format.value != 'tfrecord':
+                raise ValueError(f'it is prepared there as {builder.info.file_format.value}, not as tfrecord')
             sources = {split: PreparedSplit(builder, split, image_shape) for split in builder.info.splits}
     except Exception as error:             # of many types: network, checksum, disk, manual download, other file format
         looked = f'{tried}; ' if tried else ''
-        raise Unavailable(f'`dataset` {builder.name} could not be had: {looked}looked in {builder.data_dir}; tried to '
-                          f'download it: {_short(error)}') from None
+        raise Unavailable(f'`dataset` {builder.name} could not be had: {looked}looked in {builder.data_dir} and '
+                          f'tried to prepare it there: {_short(error)}') from None
     return _three_splits(sources)
 
 

@@ -15,10 +15,11 @@ def padding_mask(ids):
     return ops.cast(ops.equal(ids, 0), 'float32')[:, None, None, :]
 
 
-def causal_mask(length):
-    """Hides the future: position t sees positions 0 .. t. -> mask [1, 1, T, T]."""
+def causal_mask(length, queries=None):
+    """Hides the future: position t sees positions 0 .. t. -> mask [1, 1, T, T], or its rows at `queries`, int32 [Q]."""
     positions = ops.arange(length, dtype='int32')
-    return ops.cast(positions[:, None] < positions[None, :], 'float32')[None, None]
+    queries = positions if queries is None else queries
+    return ops.cast(queries[:, None] < positions[None, :], 'float32')[None, None]
 
 
 def scaled_dot_product_attention(q, k, v, mask=None, dropout=None):
@@ -88,13 +89,19 @@ class MultiHeadAttention(keras.layers.Layer):
         `attention_mask` is broadcastable to [B, h, T, S]. It is not called `mask`, because Keras takes an argument of
         that name for its own padding masks, where 1 means the opposite.
         """
+        output, weights = self.attend(query, *self.keys_values(memory), attention_mask, training)
+        return (output, weights) if return_weights else output
+
+    def keys_values(self, memory):
+        """memory [B, S, D] -> keys and values, both [B, h, S, d]: all that the queries see of it."""
+        return self._split(self.key(memory)), self._split(self.value(memory))
+
+    def attend(self, query, k, v, attention_mask=None, training=False):
+        """query [B, T, D], k and v from `keys_values` -> output [B, T, D], weights [B, h, T, S]."""
         q = self._split(self.query(query))  # [B, h, T, d]
-        k = self._split(self.key(memory))  # [B, h, S, d]
-        v = self._split(self.value(memory))  # [B, h, S, d]
         output, weights = scaled_dot_product_attention(
             q, k, v, attention_mask, dropout=lambda weights: self.weights_dropout(weights, training=training))
-        output = self.output_projection(self._merge(output))  # [B, T, D]
-        return (output, weights) if return_weights else output
+        return self.output_projection(self._merge(output)), weights
 
     def _split(self, x):
         batch, length, _ = ops.shape(x)

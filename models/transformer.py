@@ -149,7 +149,31 @@ class Transformer(keras.Model):
             x, self_weights, cross_weights = layer(x, memory, training=training, **masks)
             weights[f'{layer.name}/self_attention'] = self_weights
             weights[f'{layer.name}/cross_attention'] = cross_weights
-        return self.target_embedding.logits(self.decoder_norm(x) if self.norm == 'pre' else x)
+        return self._logits(x)
+
+    def start_cache(self, memory, source, length):
+        """memory [B, S, D], source [B, S] (for its padding) -> what `decode_step` needs for targets of `length` words.
+
+        A dict of lists and dicts of tensors. All have B first and shapes that stay the same in each step, so that the
+        cache can be carried by a compiled loop, and its examples be repeated or reordered by a gather.
+        """
+        return {'cross_mask': padding_mask(source), 'layers': [layer.start_cache(memory, length)
+                                                               for layer in self.decoder]}
+
+    def decode_step(self, token, t, cache):
+        """`decode` for one position: token [B] = target[:, t] -> logits [B, V], float32, and the cache for t + 1.
+
+        The positions 0 .. t - 1 must be in the cache, each from a step of its own; t is an int32 scalar < `length`.
+        """
+        t = ops.reshape(t, (1,))
+        length = cache['layers'][0]['self_keys'].shape[2]
+        masks = {'self_mask': causal_mask(length, queries=t), 'cross_mask': cache['cross_mask']}
+        x = self._embed(self.target_embedding, token[:, None], start=t)  # [B, 1, D]
+        layers = []
+        for layer, layer_cache in zip(self.decoder, cache['layers'], strict=True):
+            x, layer_cache = layer.step(x, t, layer_cache, **masks)
+            layers.append(layer_cache)
+        return self._logits(x)[:, 0], {**cache, 'layers': layers}
 
     def attention_weights(self, inputs):
         """What each layer looks at, by its name: [B, h, S, S], [B, h, T, T] (self) and [B, h, T, S] (cross)."""
@@ -158,9 +182,12 @@ class Transformer(keras.Model):
         self.decode(inputs['target'], memory, inputs['source'], weights=weights)
         return weights
 
-    def _embed(self, embedding, ids):
+    def _embed(self, embedding, ids, start=0):
         x = embedding(ids)  # [B, T] -> [B, T, D]
-        return x + ops.cast(sinusoidal_positions(ops.shape(ids)[1], self.d_model), x.dtype)
+        return x + ops.cast(sinusoidal_positions(ops.shape(ids)[1], self.d_model, start), x.dtype)
+
+    def _logits(self, x):
+        return self.target_embedding.logits(self.decoder_norm(x) if self.norm == 'pre' else x)  # [B, T, D] -> [B, T, V]
 
     # --- Config ---
 

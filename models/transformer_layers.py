@@ -13,10 +13,14 @@ from models.attention import MultiHeadAttention
 from models.dropout import Dropout
 
 
-def sinusoidal_positions(length, d_model):
-    """PE(pos, 2i) = sin(pos / 10000^(2i / D)), PE(pos, 2i + 1) = cos(the same), section 3.5. -> [T, D], float32."""
+def sinusoidal_positions(length, d_model, start=0):
+    """PE(pos, 2i) = sin(pos / 10000^(2i / D)), PE(pos, 2i + 1) = cos(the same), section 3.5. -> [T, D], float32.
+
+    The positions are start .. start + length - 1; `start` may be a tensor.
+    """
     frequencies = ops.exp(ops.arange(0, d_model, 2, dtype='float32') * (-math.log(10000) / d_model))  # [D / 2]
-    angles = ops.arange(length, dtype='float32')[:, None] * frequencies  # [T, D / 2]
+    positions = ops.arange(length, dtype='float32') + ops.cast(start, 'float32')  # [T]
+    angles = positions[:, None] * frequencies  # [T, D / 2]
     return ops.reshape(ops.stack([ops.sin(angles), ops.cos(angles)], axis=-1), (-1, d_model))
 
 
@@ -150,10 +154,34 @@ class DecoderLayer(TransformerLayer):
     def call(self, x, memory, self_mask=None, cross_mask=None, training=False):
         """x [B, T, D], memory [B, S, D] -> [B, T, D], attention weights [B, h, T, T] and [B, h, T, S]."""
         y = self.before(0, x)
-        y, self_weights = self.self_attention(y, y, self_mask, training=training, return_weights=True)
+        target, source = self.self_attention.keys_values(y), self.cross_attention.keys_values(memory)
+        return self._sublayers(x, y, target, source, self_mask, cross_mask, training)
+
+    def start_cache(self, memory, length):
+        """memory [B, S, D] -> the keys and values [B, h, S, d] of the source, and room for `length` of the target."""
+        keys, values = self.cross_attention.keys_values(memory)
+        batch, heads, _, size = ops.shape(keys)
+        empty = ops.zeros((batch, heads, length, size), keys.dtype)  # [B, h, T, d]
+        return {'self_keys': empty, 'self_values': empty, 'cross_keys': keys, 'cross_values': values}
+
+    def step(self, x, t, cache, self_mask, cross_mask):
+        """`call` for position t (int32 [1]) only: x [B, 1, D] -> [B, 1, D] and the cache with t filled in."""
+        y = self.before(0, x)
+        keys, values = self.self_attention.keys_values(y)  # [B, h, 1, d]
+        # `where` copies the cache, but attention reads all of it anyway. `ops.slice_update` is an operation of XLA's
+        # own, which takes longer outside XLA.
+        here = ops.equal(ops.arange(cache['self_keys'].shape[2], dtype='int32'), t)[:, None]  # [T, 1]
+        cache = {**cache, 'self_keys': ops.where(here, keys, cache['self_keys']),
+                 'self_values': ops.where(here, values, cache['self_values'])}
+        target, source = (tuple(cache[f'{name}_{kind}'] for kind in ('keys', 'values')) for name in ('self', 'cross'))
+        x, _, _ = self._sublayers(x, y, target, source, self_mask, cross_mask, training=False)
+        return x, cache
+
+    def _sublayers(self, x, query, target, source, self_mask, cross_mask, training):
+        """`query` is `before(0, x)`; `target` and `source` are the (keys, values) that x may look at."""
+        y, self_weights = self.self_attention.attend(query, *target, self_mask, training)
         x = self.after(0, x, y, training)
-        y, cross_weights = self.cross_attention(
-            self.before(1, x), memory, cross_mask, training=training, return_weights=True)
+        y, cross_weights = self.cross_attention.attend(self.before(1, x), *source, cross_mask, training)
         x = self.after(1, x, y, training)
         y = self.feed_forward(self.before(2, x))
         return self.after(2, x, y, training), self_weights, cross_weights

@@ -1,15 +1,19 @@
 """One file a published result. A recipe is found by its name, or by its model (and dataset)."""
 
 from errors import UserError, lookup
-from recipes import cnn_digits, lstm_digits, mlp_diabetes, mlp_digits, transformer_number_words
+from recipes import (cnn_digits, cnn_fashion_mnist, lstm_digits, lstm_fashion_mnist, mlp_diabetes, mlp_digits,
+                     mlp_fashion_mnist, transformer_number_words)
 from recipes.options import Options
 from recipes.recipe import Recipe
 
 RECIPES = {
     'mlp_digits': mlp_digits.RECIPE,
-    'cnn_digits': cnn_digits.RECIPE,
-    'lstm_digits': lstm_digits.RECIPE,
+    'mlp_fashion_mnist': mlp_fashion_mnist.RECIPE,
     'mlp_diabetes': mlp_diabetes.RECIPE,
+    'cnn_digits': cnn_digits.RECIPE,
+    'cnn_fashion_mnist': cnn_fashion_mnist.RECIPE,
+    'lstm_digits': lstm_digits.RECIPE,
+    'lstm_fashion_mnist': lstm_fashion_mnist.RECIPE,
     'transformer_number_words': transformer_number_words.RECIPE,
 }
 

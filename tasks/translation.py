@@ -63,28 +63,26 @@ def greedy_decode(model, source, length):
     """Takes the likeliest next token until END, for all sentences at once.
 
     Args:
-        model: has `encode(source)` and `decode(target, memory, source)`, as models/transformer.py.
+        model: has `encode`, `start_cache` and `decode_step`, as models/transformer.py.
         source: int32 [B, S].
         length: static T; a translation that has not ended by then is cut.
 
     Returns:
         int32 [B, T]: tokens, END, PADDING; and float32 [B], the summed log-probability of the tokens.
     """
-    memory = model.encode(source)                                                       # [B, S, D]
+    cache = model.start_cache(model.encode(source), source, length)
     batch = tf.shape(source)[0]
-    target = tf.concat([tf.fill([batch, 1], START), tf.zeros([batch, length - 1], tf.int32)], axis=1)
 
-    def step(t, target, ids, scores, ended):
-        # Shapes stay static: the whole target is decoded at each step, and position t is read.
-        log_p = tf.nn.log_softmax(model.decode(target, memory, source)[:, t])           # [B, V]
+    def step(t, token, ids, scores, ended, cache):
+        logits, cache = model.decode_step(token, t, cache)
+        log_p = tf.nn.log_softmax(logits)                                               # [B, V]
         token = tf.where(ended, PADDING, tf.argmax(log_p, axis=-1, output_type=tf.int32))
         scores += tf.where(ended, 0., tf.reduce_max(log_p, axis=-1))
-        here = tf.range(length)[None] == t                                              # [1, T]
-        ids = tf.where(here, token[:, None], ids)
-        next_ = tf.range(length)[None] == t + 1
-        target = tf.where(next_, tf.where(token == END, PADDING, token)[:, None], target)
-        return t + 1, target, ids, scores, ended | (token == END)
+        ids = tf.where(tf.range(length) == t, token[:, None], ids)                      # [B, T], static in each step
+        return t + 1, token, ids, scores, ended | (token == END), cache
 
-    start = (tf.constant(0), target, tf.zeros_like(target), tf.zeros([batch]), tf.zeros([batch], tf.bool))
-    _, _, ids, scores, _ = tf.while_loop(lambda t, *_: True, step, start, maximum_iterations=length)
+    start = (tf.constant(0), tf.fill([batch], START), tf.zeros([batch, length], tf.int32), tf.zeros([batch]),
+             tf.zeros([batch], tf.bool), cache)
+    _, _, ids, scores, _, _ = tf.while_loop(
+        lambda t, token, ids, scores, ended, cache: ~tf.reduce_all(ended), step, start, maximum_iterations=length)
     return ids, scores

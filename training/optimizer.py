@@ -16,11 +16,16 @@ from errors import UserError, lookup
 from training.schedules import Warmup
 
 
-class ReplicaLocal:
-    """Mixed in before a Keras optimizer: the single-device update, in a replica context."""
+class ReplicaLocal(keras.optimizers.Optimizer):
+    """The single-device update, in a replica context.
+
+    As the last base of `class X(keras.optimizers.Nadam, ReplicaLocal)` it stands between Nadam, which may extend these
+    methods, and Keras's distributed versions of them.
+    """
 
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
-        BaseOptimizer._backend_update_step(self, grads, trainable_variables, learning_rate)
+        values = [v.value for v in trainable_variables]      # what Keras's TensorFlow optimizer hands to update_step
+        BaseOptimizer._backend_update_step(self, grads, values, learning_rate)
 
     def _apply_weight_decay(self, variables):
         BaseOptimizer._apply_weight_decay(self, variables)
@@ -54,17 +59,17 @@ def make_optimizer(name, variables, learning_rate, *, momentum=0., nesterov=Fals
         UserError: an unknown name, or an option that this optimizer does not have.
     """
     cls = lookup(optimizers(), name, 'optimizer')
-    options = {'learning_rate': learning_rate, 'weight_decay': weight_decay or None, 'use_ema': bool(ema)}
-    options.update({'ema_momentum': ema} if ema else {})
-    options.update({k: v for k, v in {'momentum': momentum, 'nesterov': nesterov}.items() if v})
-    if not weight_decay and 'weight_decay' in inspect.signature(cls).parameters:
-        options['weight_decay'] = 0. if name == 'adamw' else None      # Keras's AdamW refuses None
     known = set(inspect.signature(cls).parameters)
-    for option in ('momentum', 'nesterov'):
-        if option in options and option not in known:
-            raise UserError(f'`{option}` is not an option of {name}. Received: {option}={options[option]}')
+    options = {option: value for option, value in {'momentum': momentum, 'nesterov': nesterov}.items() if value}
+    for option, value in options.items():
+        if option not in known:
+            raise UserError(f'`{option}` is not an option of {name}. Received: {option}={value}')
+    # Some have a decay of their own by default, and Keras's AdamW refuses None.
+    decay = weight_decay or (0. if name == 'adamw' else None)
+    options.update({option: decay for option in ('weight_decay', 'adam_weight_decay') if option in known})
+    options.update({'use_ema': True, 'ema_momentum': ema} if ema else {})
     with replica_local_variables():
-        optimizer = type(cls.__name__, (ReplicaLocal, cls), {})(**options, name='optimizer')
+        optimizer = type(cls.__name__, (cls, ReplicaLocal), {})(learning_rate, **options, name='optimizer')
         if weight_decay:
             optimizer.exclude_from_weight_decay(var_list=[v for v in variables if len(v.shape) < 2])
         optimizer.build(variables)

@@ -30,18 +30,21 @@ class Position:
         draw = self._draws[layer] = self._draws.get(layer, -1) + 1      # a shared layer draws more than once a step
         low = tf.cast(self.step, tf.int64)
         high = tf.constant(self.seed * 2 ** 20 + layer * 2 ** 8 + draw, tf.int64)
-        key_counter = tf.raw_ops.StatelessRandomGetKeyCounter(seed=tf.stack([high, low]))
-        return key_counter
+        return tf.raw_ops.StatelessRandomGetKeyCounter(seed=tf.stack([high, low]))
 
-    def uniform(self, layer, shape):
-        """float32 of static `shape` [rows, ...] in [0, 1): rows first_row .. first_row + rows of the global draw."""
+    def bits(self, layer, shape):
+        """uint32 of static `shape` [rows, ...], all values alike: rows first_row .. first_row + rows of the global draw.
+
+        Bits and not floats: XLA and TensorFlow's kernels agree on Philox, but make floats of different bits.
+        """
         key, counter = self.key(layer)
         # Each row takes a whole number of counter values, so that a row can start anywhere in the batch.
         counts = -(-math.prod(shape[1:]) // NUMBERS_A_COUNT)
         skipped = tf.cast(tf.cast(self.first_row, tf.int64) * counts, tf.uint64)
         counter = tf.stack([counter[0] + skipped, counter[1]])
-        numbers = tf.raw_ops.StatelessRandomUniformV2(
-            shape=tf.constant([shape[0], counts * NUMBERS_A_COUNT]), key=key, counter=counter, alg=PHILOX)
+        numbers = tf.raw_ops.StatelessRandomUniformFullIntV2(
+            shape=tf.constant([shape[0], counts * NUMBERS_A_COUNT]), key=key, counter=counter, alg=PHILOX,
+            dtype=tf.uint32)
         return tf.reshape(numbers[:, :math.prod(shape[1:])], shape)
 
 
@@ -76,7 +79,7 @@ def _next_seed(layer):
 
 
 def _keep_mask(layer):
-    return lambda shape, rate: _position().uniform(layer, tuple(shape)) >= rate
+    return lambda shape, rate: _position().bits(layer, tuple(shape)) >= tf.constant(int(rate * 2 ** 32), tf.uint32)
 
 
 def _position():

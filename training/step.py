@@ -49,7 +49,7 @@ class TrainStep:
     def __init__(self, model, optimizer, task, *, batch_size, replicas, seed=0, clip_norm=0., accumulate=1, jit=False,
                  loss_scale=None):
         self.model, self.optimizer, self.task = model, optimizer, task
-        self._rows = batch_size // replicas
+        self._batch_size, self._rows = batch_size, batch_size // replicas
         self._seed, self._clip_norm, self._accumulate, self._loss_scale = seed, clip_norm, accumulate, loss_scale
         compiled = tf.function(jit_compile=True) if jit else lambda function: function
         self._micro_batch, self._update = compiled(self.forward_backward), compiled(self._apply)
@@ -62,9 +62,11 @@ class TrainStep:
         """Returns the step's totals over all replicas, {name: (sum, count)}, equal on every replica."""
         context = tf.distribute.get_replica_context()
         first_row = tf.cast(context.replica_id_in_sync_group, tf.int64) * self._rows
+        # Moving statistics change in the forward pass; a step that is skipped must leave no trace in them either.
+        before = [tf.identity(v.value) for v in self.model.non_trainable_weights]
         gradients, totals = self._accumulated(batch, step, first_row)
         gradients, totals = context.all_reduce(tf.distribute.ReduceOp.SUM, (gradients, totals))
-        norm, finite = self._update(gradients, totals['loss'][1])
+        norm, finite = self._update(gradients, totals['loss'][1], before)
         return _with_health(totals, norm, finite)
 
     def _accumulated(self, batch, step, first_row):
@@ -89,16 +91,20 @@ class TrainStep:
             # Regularisation belongs to the mean loss, so it is counted once for each unit of weight.
             objective = loss + weight * tf.add_n([tf.zeros([])] + self.model.losses)
             if self._loss_scale:
-                objective *= self._loss_scale.scale
+                # A sum over the batch would overflow float16 where its mean would not.
+                objective *= self._loss_scale.scale / self._batch_size
         gradients = tape.gradient(objective, [v.value for v in self.model.trainable_variables],
                                   unconnected_gradients=tf.UnconnectedGradients.ZERO)
         return [tf.convert_to_tensor(g) for g in gradients], totals     # dense: an embedding's rows too
 
-    def _apply(self, gradients, weight):
-        """Updates this replica's copies from the summed gradients. Returns (norm of the mean gradient, finite)."""
+    def _apply(self, gradients, weight, before):
+        """Updates this replica's copies from the summed gradients. Returns (norm of the mean gradient, finite).
+
+        before: what the non-trainable weights were before the forward pass.
+        """
         scale = 1. / tf.maximum(weight, 1e-20)
         if self._loss_scale:
-            scale /= self._loss_scale.scale
+            scale *= self._batch_size / self._loss_scale.scale
         norm = tf.linalg.global_norm(gradients) * scale
         finite = tf.math.is_finite(norm)     # one number tells: a sum of squares hides no inf and no nan
         if self._clip_norm:
@@ -108,7 +114,12 @@ class TrainStep:
             self.optimizer.apply([g * scale for g in gradients], self.model.trainable_variables)
             return True
 
-        tf.cond(finite, apply, lambda: True)
+        def skip():
+            for variable, value in zip(self.model.non_trainable_weights, before):
+                variable.assign(value)
+            return True
+
+        tf.cond(finite, apply, skip)
         if self._loss_scale:
             self._loss_scale.update(finite)
         return norm, finite

@@ -3,9 +3,10 @@
 import pathlib
 import time
 
+import keras
 import tensorflow as tf
 
-from errors import RunError, Stopped
+from errors import RunError, Stopped, UserError
 from training import randomness
 from training.checkpoint import Checkpoints
 from training.evaluation import Evaluator
@@ -41,6 +42,7 @@ class Trainer:
                 recipe.optimizer, self.model.trainable_variables, schedule, momentum=recipe.momentum,
                 nesterov=recipe.nesterov, weight_decay=recipe.weight_decay, ema=recipe.ema)
             loss_scale = LossScale() if recipe.precision == 'float16' else None
+        _check_batch_norm(self.model, recipe, devices, jit)
         self.state = TrainState(self.model, self.optimizer, loss_scale)
         self._step = TrainStep(self.model, self.optimizer, task, batch_size=recipe.batch_size,
                                replicas=devices.replicas, seed=recipe.seed, clip_norm=recipe.clip_norm,
@@ -158,3 +160,17 @@ class Trainer:
         if self.devices.is_chief:
             metadata = {'data': self._fingerprint, 'train_seconds': self.train_seconds, 'best': self.best}
             self.checkpoints.save(self.step, self.state.arrays(), metadata, best=best)
+
+
+def _check_batch_norm(model, recipe, devices, jit):
+    """BatchNorm couples the rows of a batch: refuses what would make its result depend on how the batch is spread."""
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            if not layer.synchronized:
+                raise UserError(f'`model` must have synchronized=True in every BatchNormalization. Received: {layer.name}')
+            if recipe.accumulate > 1:
+                raise UserError(f'`accumulate` cannot equal one large batch with BatchNormalization ({layer.name}). '
+                                f'Received: accumulate={recipe.accumulate}')
+            if jit and devices.replicas > 1:
+                raise UserError(f'`jit` must be off: XLA cannot hold the all-reduce of {layer.name} (BatchNormalization) '
+                                f'on {devices.replicas} replicas. Received: jit on')

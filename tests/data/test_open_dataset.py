@@ -1,0 +1,172 @@
+"""Datasets by name, Fashion-MNIST's files, TensorFlow Datasets without a network, and the messages."""
+
+import gzip
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import data
+from data import fashion_mnist, open_dataset, records
+from data.pipeline import training_slices
+from data.tfds import open_tfds
+from errors import UserError
+
+needs_fashion = pytest.mark.skipif(not Path(fashion_mnist.DEBIAN).is_dir(), reason='needs dataset-fashion-mnist')
+
+
+def keep(shape):
+    return shape
+
+
+def everything(source):
+    return source.gather(tf.range(source.num_examples, dtype=tf.int64))
+
+
+@needs_fashion
+def test_fashion_mnist():
+    dataset = open_dataset('fashion_mnist')
+    assert str(dataset) == 'fashion_mnist: 55,000 train, 5,000 validation, 10,000 test'
+    labels = [everything(dataset.split(split))['label'].numpy() for split in ('train', 'validation', 'test')]
+    assert np.bincount(np.concatenate(labels[:2])).tolist() == [6000] * 10 == (6 * np.bincount(labels[2])).tolist()
+    assert dataset.features.sizes == {'input_shape': (28, 28, 1), 'outputs': 10}
+
+
+def write_idx(path, array):
+    sizes = b''.join(size.to_bytes(4, 'big') for size in array.shape)
+    path.write_bytes(gzip.compress(bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes()))
+
+
+@pytest.fixture
+def tiny_fashion(tmp_path, monkeypatch):
+    """Six images in the folder fashion-mnist below data_dir."""
+    monkeypatch.setattr(fashion_mnist, 'DEBIAN', str(tmp_path / 'none'))
+    monkeypatch.setattr(fashion_mnist, 'VALIDATION', 1)
+    folder = tmp_path / 'fashion-mnist'
+    folder.mkdir()
+    for name in fashion_mnist.FILES:
+        shape = (6, 28, 28) if 'images' in name else (6,)
+        write_idx(folder / name, (np.arange(np.prod(shape)) % 10).astype(np.uint8).reshape(shape))
+    return folder
+
+
+def test_fashion_mnist_below_data_dir(tiny_fashion):
+    dataset = open_dataset('fashion_mnist', image_size=32, channels=3, data_dir=str(tiny_fashion.parent))
+    assert str(dataset) == 'fashion_mnist: 5 train, 1 validation, 6 test'
+    x, _, _ = next(iter(training_slices(dataset.train, dataset.features, batch_size=4, seed=0)()))
+    assert x.shape == (4, 32, 32, 3)
+
+
+@pytest.mark.parametrize('content', [b'', b'plain', gzip.compress(b'\0\0\x08\x01\0\0\0\x09abc'), gzip.compress(b'ab')])
+def test_a_damaged_idx_file_is_named(tiny_fashion, content):
+    (tiny_fashion / fashion_mnist.FILES[1]).write_bytes(content)
+    with pytest.raises(UserError, match=f'{fashion_mnist.FILES[1]} is damaged .*: delete or replace it'):
+        open_dataset('fashion_mnist', data_dir=str(tiny_fashion.parent))
+
+
+def test_unknown_names():
+    known = 'one of digits, diabetes, number_words, fashion_mnist, files/FOLDER, or a name of TensorFlow Datasets'
+    for name, hint in (('digit', 'Did you mean digits'), ('cifar_10', 'Did you mean cifar10'), ('', ''), ('a b', '')):
+        with pytest.raises(UserError, match=f'{known}.*dataset={name!r} .*has none of that name.{{0,3}}{hint}'):
+            open_dataset(name)
+    assert all(name in data.NO_NETWORK for name in data.DATASETS)
+
+
+def test_tensorflow_datasets_not_installed(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'tensorflow_datasets', None)
+    with pytest.raises(UserError, match='tensorflow_datasets is not installed.*Did you mean digits'):
+        open_dataset('digit')
+
+
+def test_what_tensorflow_datasets_has_but_we_cannot_use(tmp_path):
+    with pytest.raises(UserError, match='not a set of .image, label.*supervised keys .*pt.*en'):
+        open_dataset('ted_hrlr_translate/pt_to_en', data_dir=str(tmp_path))
+    with pytest.raises(UserError, match='configuration of cifar10 .*dataset=\'cifar10/foo\' .configurations: none'):
+        open_dataset('cifar10/foo', data_dir=str(tmp_path))
+    with pytest.raises(UserError, match='`image_size` is needed for dataset=oxford_flowers102'):
+        open_dataset('oxford_flowers102', data_dir=str(tmp_path))
+
+
+def test_a_failed_download_is_one_line_and_can_be_tried_again(tmp_path, monkeypatch, capfd):
+    import requests
+
+    def no_network(*_, **__):
+        raise requests.exceptions.ConnectionError("HTTPSConnectionPool(host='example.org', port=443): Max retries")
+    monkeypatch.setattr(requests.Session, 'get', no_network)
+    monkeypatch.setattr(fashion_mnist, 'DEBIAN', str(tmp_path / 'none'))
+    for _ in range(2):
+        with pytest.raises(UserError, match='could not be had: looked in .*cifar10.* and tried to prepare it there: '
+                                            'ConnectionError: no connection to example.org. These need no network: '):
+            open_dataset('cifar10', data_dir=str(tmp_path))
+        assert not list((tmp_path / 'cifar10').iterdir())
+    with pytest.raises(UserError, match='looked for train-images-idx3-ubyte.gz and its three .*none; looked'):
+        open_dataset('fashion_mnist', data_dir=str(tmp_path))
+    assert capfd.readouterr().out == ''
+
+
+@pytest.mark.parametrize('limit', [2 ** 30, 0])
+def test_records_by_index(tmp_path, monkeypatch, limit):
+    monkeypatch.setattr(records, 'IN_MEMORY', limit)
+    contents, paths = [b'%d' % i * (1 + i % 7) for i in range(50)], [str(tmp_path / name) for name in 'ab']
+    for path, part in zip(paths, (contents[:20], contents[20:])):
+        with tf.io.TFRecordWriter(path) as writer:
+            for content in part:
+                writer.write(content)
+    count, read = records.open_records(paths)
+    rows = [0, 49, 20, 19, 7, 7, 13]
+    assert count == 50
+    assert tf.function(read)(tf.constant(rows, tf.int64)).numpy().tolist() == [contents[row] for row in rows]
+
+
+def test_a_record_file_that_is_cut_short(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, 'IN_MEMORY', 0)
+    with tf.io.TFRecordWriter(str(tmp_path / 'a')) as writer:
+        writer.write(b'content')
+    (tmp_path / 'a').write_bytes((tmp_path / 'a').read_bytes()[:-2])
+    with pytest.raises(ValueError, match='a is cut short'):
+        records.open_records([str(tmp_path / 'a')])
+
+
+EXIT = """
+import sys
+from data.pipeline import training_slices
+from data.tfds import open_tfds
+train, *_, features = open_tfds('fashion_mnist', image_shape=lambda shape: shape, data_dir=sys.argv[1])
+iterator = iter(training_slices(train, features, batch_size=64, seed=0)())
+print(next(iterator)[0].shape)
+"""
+
+
+@needs_fashion
+@pytest.mark.slow
+def test_tensorflow_datasets_prepares_the_same_fashion_mnist(tmp_path, monkeypatch):
+    """The real builder, from Debian's files in its download cache; then a process that ends while a batch is made."""
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.download import resource
+    cache = tmp_path / 'downloads' / 'fashion_mnist'
+    cache.mkdir(parents=True)
+    for url, info in tfds.builder('fashion_mnist', data_dir=str(tmp_path)).url_infos.items():
+        name = resource.get_dl_fname(url, info.checksum)
+        shutil.copy(Path(fashion_mnist.DEBIAN) / url.rsplit('/', 1)[1], cache / name)
+        (cache / f'{name}.INFO').write_text('{}')
+    prepared, own = open_tfds('fashion_mnist', keep, str(tmp_path)), open_dataset('fashion_mnist')
+    assert [split.num_examples for split in prepared[:3]] == [55_000, 5_000, 10_000]
+    assert prepared[3].class_names == fashion_mnist.CLASSES
+    assert pairs(*prepared[:2]) == pairs(own.train, own.validation) and pairs(prepared[2]) == pairs(own.test)
+    monkeypatch.setattr(records, 'IN_MEMORY', 0)
+    from_disk, rows = open_tfds('fashion_mnist', keep, str(tmp_path)), tf.range(100, dtype=tf.int64)
+    np.testing.assert_array_equal(from_disk[2].gather(rows)['image'], prepared[2].gather(rows)['image'])
+    ran = subprocess.run([sys.executable, '-c', EXIT, str(tmp_path)], capture_output=True, text=True, timeout=60,
+                         cwd=Path(data.__file__).parent.parent)
+    assert (ran.returncode, ran.stdout) == (0, '(64, 28, 28, 1)\n'), ran.stderr
+
+
+def pairs(*sources):
+    """The multiset of (image, label), in an order that does not depend on theirs."""
+    examples = [tf.function(everything)(source) for source in sources]
+    return sorted((image.tobytes(), int(label)) for part in examples
+                  for image, label in zip(part['image'].numpy(), part['label'].numpy()))

@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from errors import RunError
+from training.checkpoint import KEEP, Checkpoints, step_of, write_atomically
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    lines = []
+    made = Checkpoints(tmp_path / 'checkpoints', report=lines.append)
+    made.lines = lines
+    yield made
+    made.wait()
+
+
+def arrays(step):
+    return {'model/w': np.full([3, 2], step, np.float32), 'optimizer/iterations': np.array(step, np.int64)}
+
+
+def save(checkpoints, *steps, **options):
+    for step in steps:
+        checkpoints.save(step, arrays(step), {'data': 'x'}, **options)
+    checkpoints.wait()
+
+
+def test_round_trip_keeps_names_types_shapes_and_metadata(checkpoints):
+    save(checkpoints, 7)
+    restored, metadata = checkpoints.newest()
+    assert metadata == {'data': 'x', 'step': 7}
+    for name, value in arrays(7).items():
+        assert (restored[name].dtype, restored[name].shape) == (value.dtype, value.shape)
+        np.testing.assert_array_equal(restored[name], value)
+
+
+def test_the_newest_are_kept_and_the_best_stays(checkpoints):
+    save(checkpoints, 1, best=True)
+    save(checkpoints, *range(2, 8))
+    assert checkpoints.steps() == list(range(8 - KEEP, 8))
+    assert checkpoints.best()[1]['step'] == 1
+    save(checkpoints, 8, best=True)
+    assert checkpoints.best()[1]['step'] == 8
+    assert len(list(checkpoints.folder.glob('best-*'))) == 1
+
+
+def newest_file(checkpoints):
+    return max(checkpoints.folder.glob('step-*'), key=step_of)
+
+
+def truncate(data):
+    return data[:len(data) // 2]
+
+
+def flip_a_bit(data):
+    return data[:-5] + bytes([data[-5] ^ 1]) + data[-4:]
+
+
+@pytest.mark.parametrize('damage', [truncate, flip_a_bit, lambda data: b''])
+def test_a_broken_newest_is_named_and_the_one_before_is_restored(checkpoints, damage):
+    save(checkpoints, 1, 2)
+    file = newest_file(checkpoints)
+    file.write_bytes(damage(file.read_bytes()))
+    restored, metadata = checkpoints.newest()
+    assert metadata['step'] == 1
+    np.testing.assert_array_equal(restored['model/w'], arrays(1)['model/w'])
+    assert checkpoints.lines == [f'checkpoint {file.name} is broken (its bytes do not match its name): skipped']
+
+
+def test_leftovers_of_a_killed_writer_are_not_checkpoints(checkpoints):
+    save(checkpoints, 1)
+    (checkpoints.folder / f'.step-00000002-{"0" * 32}.safetensors.99.tmp').write_bytes(b'half')
+    assert checkpoints.newest()[1]['step'] == 1
+
+
+def test_a_write_that_fails_says_what_is_left_and_leaves_it(checkpoints, monkeypatch):
+    save(checkpoints, 1)
+    # /dev/full answers every write as a full disk does.
+    monkeypatch.setattr('training.checkpoint.open', lambda path, mode: open('/dev/full', mode), raising=False)
+    checkpoints.save(2, arrays(2), {})
+    with pytest.raises(RunError, match='of step 2 could not be written .*No space left on device; that of step 1 is'):
+        checkpoints.wait()
+    monkeypatch.undo()
+    assert checkpoints.newest()[1]['step'] == 1
+
+
+def test_a_failed_write_leaves_what_the_file_held(tmp_path, monkeypatch):
+    path = tmp_path / 'results.json'
+    path.write_text('before')
+    monkeypatch.setattr('training.checkpoint.os.replace', lambda *_: (_ for _ in ()).throw(OSError('no')))
+    with pytest.raises(OSError):
+        write_atomically(path, b'after')
+    assert path.read_text() == 'before' and list(tmp_path.iterdir()) == [path]
+
+
+def test_files_can_be_read_without_the_project(checkpoints):
+    save(checkpoints, 3)
+    assert set(safetensors.numpy.load_file(newest_file(checkpoints))) == set(arrays(3))
