@@ -10,6 +10,8 @@ from absl import app, flags, logging
 
 from errors import RunError, Stopped, UserError
 
+flags.disclaim_key_flags()      # flags defined here belong to the front door, whose --help shows them
+
 # Exit codes, beside 0.
 FAILED, USAGE, PREEMPTED, INTERRUPTED = 1, 2, 75, 130     # 75 is EX_TEMPFAIL: a scheduler should start it again
 
@@ -20,7 +22,6 @@ def define_flags(cls, skip=(), inherit=False):
     for f in dataclasses.fields(cls):
         if f.name not in skip:
             define[f.type](f.name, None if inherit else f.default, f.metadata['help'])
-            flags.declare_key_flag(f.name)
 
 
 def given(cls):
@@ -38,7 +39,6 @@ def required(*names):
 def run(main, define):
     """Parses flags and calls main(positional arguments). Ends the process; a user's mistake is one line."""
     define()
-    flags.declare_key_flag('verbosity')
     app.run(lambda argv: sys.exit(_guarded(main, argv[1:])), flags_parser=_parse)
 
 
@@ -79,11 +79,10 @@ def _fail(message):
 
 @contextlib.contextmanager
 def quiet_tensorflow():
-    """Around the first import of TensorFlow: its C++ start-up notes go nowhere, unless TF_CPP_MIN_LOG_LEVEL is set."""
-    if 'TF_CPP_MIN_LOG_LEVEL' in os.environ:
+    """Around the first import of TensorFlow: its C++ notes go nowhere, unless TF_CPP_MIN_LOG_LEVEL asks for them."""
+    if os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3') < '3':
         yield
         return
-    os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'
     sys.stderr.flush()
     kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)      # written before absl's logging starts, so the level alone does not silence them

@@ -146,7 +146,6 @@ def main(arguments):
 
 def define_flags():
     flags.DEFINE_string('recipe', None, f'Recipe to train: {", ".join(recipes.RECIPES)}. Each of its fields is a flag.')
-    flags.declare_key_flag('recipe')
     frontdoor.define_flags(Recipe, inherit=True)
     frontdoor.define_flags(Options)
 

@@ -44,6 +44,8 @@ class TokenEmbedding(keras.layers.Layer):
 
     def call(self, ids):
         """ids [B, T] -> [B, T, D], multiplied by sqrt(D)."""
+        # Keras, as it saves a SavedModel, traces a subclassed model with inputs of a float type.
+        ids = ops.cast(ids, 'int32')
         return ops.cast(ops.take(self.table, ids, axis=0), self.compute_dtype) * self.d_model**0.5
 
     def logits(self, x):
@@ -168,8 +170,8 @@ class DecoderLayer(TransformerLayer):
         """`call` for position t (int32 [1]) only: x [B, 1, D] -> [B, 1, D] and the cache with t filled in."""
         y = self.before(0, x)
         keys, values = self.self_attention.keys_values(y)  # [B, h, 1, d]
-        # `where` copies the cache, but attention reads all of it anyway. `ops.slice_update` is an operation of XLA's
-        # own, which takes longer outside XLA.
+        # `where` copies the cache, but attention reads all of it anyway: `ops.slice_update` is no faster on a CPU, and
+        # TensorFlow knows it as an operation of XLA's only.
         here = ops.equal(ops.arange(cache['self_keys'].shape[2], dtype='int32'), t)[:, None]  # [T, 1]
         cache = {**cache, 'self_keys': ops.where(here, keys, cache['self_keys']),
                  'self_values': ops.where(here, values, cache['self_values'])}

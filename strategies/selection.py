@@ -100,10 +100,11 @@ def _multiworker(virtual_devices, _, found='asked for'):
     gpus = tf.config.list_physical_devices('GPU')
     if virtual_devices > 1:
         _split_device('GPU' if gpus else 'CPU', virtual_devices)
-    index = json.loads(os.environ['TF_CONFIG'])['task'].get('index', 0)
+    config = json.loads(os.environ['TF_CONFIG'])
+    kind, index = config.get('task', {}).get('type', 'worker'), config.get('task', {}).get('index', 0)
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
-    return Devices('multiworker', 'gpu' if gpus else 'cpu', f'{found}; worker {index} of {workers}', strategy,
-                   workers=workers, is_chief=index == 0)
+    return Devices('multiworker', 'gpu' if gpus else 'cpu', f'{found}; {kind} {index} of {workers}', strategy,
+                   workers=workers, is_chief=kind == 'chief' or ('chief' not in config['cluster'] and index == 0))
 
 
 def _tpu(_, tpu, found='asked for'):

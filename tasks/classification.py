@@ -4,6 +4,7 @@ import pathlib
 
 import tensorflow as tf
 
+from data.images import decode_images
 from errors import UserError
 from tasks.task import Task, cross_entropy, weighted
 
@@ -45,13 +46,7 @@ class Classification(Task):
             return self.decode(model(self.features.inputs(images), training=False))
 
         def encoded(image_bytes):
-            height, width, channels = self.features.image_shape
-
-            def one(data):
-                image = tf.io.decode_image(data, channels=channels, expand_animations=False)     # [h, w, c]
-                return self.features.inputs(image[None])[0]
-            x = tf.map_fn(one, image_bytes, fn_output_signature=tf.TensorSpec((height, width, channels), tf.float32))
-            return self.decode(model(x, training=False))
+            return images(decode_images(image_bytes, self.features.image_shape))
 
         return {'serving_default': (images, [tf.TensorSpec([None, None, None, None], tf.uint8, name='images')]),
                 'encoded': (encoded, [tf.TensorSpec([None], tf.string, name='image_bytes')])}

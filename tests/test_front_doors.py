@@ -1,0 +1,203 @@
+"""The front doors as a user meets them: processes, files, exit codes. E2 and E4 for one small run."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from tests.conftest import ROOT
+
+STEPS = 120
+RUN = ['train.py', '--model=mlp', f'--steps={STEPS}', '--augment=shift', '--ema=0.9', '--eval_every=40',
+       '--checkpoint_every=10', '--log_every=20', '--steps_per_call=5']
+FIELDS = {'recipe', 'model', 'dataset', 'strategy', 'replicas', 'workers', 'global_batch_size', 'steps', 'examples_seen',
+          'eval', 'weights_sha256', 'train_seconds', 'compile_seconds', 'examples_per_second', 'flops_per_step',
+          'export_dir', 'export_max_abs_diff', 'versions'}
+
+
+@pytest.fixture(scope='module')
+def finished(run_python, tmp_path_factory):
+    """(workdir, what it printed) of a run that nobody interrupted."""
+    workdir = tmp_path_factory.mktemp('finished') / 'run'
+    return workdir, run_python(*RUN, f'--workdir={workdir}')
+
+
+@pytest.fixture(scope='module')
+def image(tmp_path_factory):
+    """A real digit, of another size than the model's, and in colour."""
+    path = tmp_path_factory.mktemp('images') / 'digit.png'
+    grey = Image.fromarray(np.uint8(load_digits().images[1500] * 15)).resize((37, 45))
+    grey.convert('RGB').save(path)
+    return path
+
+
+def results(workdir):
+    return json.loads((workdir / 'results.json').read_text())
+
+
+def test_results_have_every_field(finished):
+    workdir, _ = finished
+    values = results(workdir)
+    assert FIELDS <= set(values)
+    assert values['eval'].keys() == {'loss', 'accuracy', 'count'} and values['eval']['count'] == 360
+    assert values['eval']['accuracy'] > 0.5
+    assert (values['replicas'], values['workers'], values['steps']) == (1, 1, STEPS)
+    assert values['examples_seen'] == STEPS * values['global_batch_size']
+    # Dense layers: forward 2 * B * in * out, and twice that backward, but for the first layer's inputs.
+    forward = 2 * 128 * np.array([784 * 256, 256 * 128, 128 * 10])
+    assert values['flops_per_step'] == pytest.approx(3 * forward.sum() - forward[0])
+    assert values['export_max_abs_diff'] < 1e-5
+
+
+def test_what_a_person_sees(finished):
+    _, done = finished
+    for words in ('recipe    mlp_digits', 'cpu, 1 replica: auto found no GPU', '235,146 parameters', 'GFLOP',
+                  'step     20/120  train', 'step     40/120  validation', 'Test accuracy: 0.', 'Test loss: ',
+                  'tensorboard --logdir'):
+        assert words in done.stdout
+    assert done.stderr == ''                         # no bar in a log, no noise of TensorFlow
+
+
+def test_metrics_and_tensorboard(finished):
+    workdir, _ = finished
+    records = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+    train = [r for r in records if 'split' not in r]
+    assert [r['step'] for r in train] == list(range(20, STEPS + 1, 20))
+    assert {'step', 'loss', 'accuracy', 'learning_rate', 'grad_norm', 'examples_per_second', 'data_wait_fraction',
+            'seconds'} <= set(train[0])
+    assert [r['step'] for r in records if r.get('split') == 'validation'] == [40, 80, 120]
+    assert train[-1]['loss'] < train[0]['loss']
+    assert list((workdir / 'tensorboard').glob('events.*'))
+
+
+def test_the_same_command_again_does_nothing(finished, run_python):
+    workdir, _ = finished
+    before = {f: f.stat().st_mtime_ns for f in workdir.rglob('*')}
+    done = run_python(*RUN, f'--workdir={workdir}')
+    assert f'finished at step {STEPS}: nothing to do' in done.stdout
+    assert {f: f.stat().st_mtime_ns for f in workdir.rglob('*')} == before
+
+
+def interrupted(workdir, number, after_step):
+    """Starts the run, sends the signal once the checkpoint of `after_step` is there; returns the exit code and output."""
+    process = subprocess.Popen([sys.executable, *RUN, f'--workdir={workdir}'], cwd=ROOT, text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    deadline = time.time() + 120
+    while not list((workdir / 'checkpoints').glob(f'step-{after_step:08d}-*')):
+        assert process.poll() is None and time.time() < deadline, process.communicate()[0]
+        time.sleep(0.002)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=120)
+    return process.returncode, output
+
+
+def test_killed_stopped_and_resumed_equals_never_interrupted(finished, run_python, tmp_path):
+    workdir, _ = finished
+    other = tmp_path / 'run'
+    assert interrupted(other, signal.SIGKILL, 20)[0] == -signal.SIGKILL
+    code, output = interrupted(other, signal.SIGTERM, 50)
+    assert code == 75 and 'stopped by SIGTERM and saved at step' in output
+    code, output = interrupted(other, signal.SIGINT, 80)
+    assert code == 130 and 'stopped by SIGINT and saved at step' in output
+    done = run_python(*RUN, f'--workdir={other}')
+    assert 'going on at step' in done.stdout
+    for key in ('weights_sha256', 'eval', 'best'):
+        assert results(other)[key] == results(workdir)[key]
+    steps = [json.loads(line)['step'] for line in (other / 'metrics.jsonl').read_text().splitlines()]
+    assert steps == sorted(steps)                    # what was run twice is recorded once
+
+
+SERVE = '''
+import json, sys, tensorflow as tf
+try:
+    import assembly
+    sys.exit('the project can be imported here')
+except ModuleNotFoundError:
+    pass
+model = tf.saved_model.load(sys.argv[1])
+data = tf.io.read_file(sys.argv[2])
+image = tf.io.decode_image(data, expand_animations=False)[None]
+answers = {'serving_default': dict(images=image), 'encoded': dict(image_bytes=data[None])}
+for name, inputs in answers.items():
+    out = model.signatures[name](**inputs)
+    print(json.dumps({'label': out['label'].numpy()[0].decode(), 'probabilities': out['probabilities'].numpy()[0].tolist()}))
+'''
+
+
+def test_the_saved_model_serves_without_the_project(finished, image, run_python, tmp_path):
+    workdir, _ = finished
+    done = run_python('-I', '-c', SERVE, workdir / 'export' / '1', image, cwd=tmp_path)
+    served = [json.loads(line) for line in done.stdout.splitlines()]
+    predicted = json.loads(run_python('predict.py', f'--workdir={workdir}', f'--image={image}', '--json').stdout)
+    assert len(served) == 2 and len(predicted['probabilities']) == 10
+    for answer in served:
+        assert answer['label'] == predicted['label']
+        np.testing.assert_allclose(answer['probabilities'], predicted['probabilities'], atol=1e-6)
+
+
+def test_evaluation_depends_on_neither_batch_nor_replicas(finished, run_python):
+    workdir, _ = finished
+    done = run_python('evaluate.py', f'--workdir={workdir}', '--batch_size=76', '--virtual_devices=4')
+    values = json.loads(done.stdout)
+    assert values['count'] == 360 and values['step'] == STEPS
+    assert values['accuracy'] == results(workdir)['eval']['accuracy']
+    assert values['loss'] == pytest.approx(results(workdir)['eval']['loss'], rel=1e-5)
+
+
+def test_any_checkpoint_can_be_exported(finished, run_python, tmp_path):
+    workdir, _ = finished
+    best = results(workdir)['best']['step']
+    done = run_python('export.py', f'--workdir={workdir}', '--checkpoint=best', f'--output={tmp_path / "served" / "1"}')
+    assert f'step {best} of' in done.stdout
+    assert (tmp_path / 'served' / '1' / 'saved_model.pb').exists()
+
+
+@pytest.mark.parametrize('arguments, code, message', [
+    (['train.py'], 2, '`--model` or `--recipe` must say what to train'),
+    (['train.py', '--modell=cnn'], 2, "Unknown command line flag 'modell'. Did you mean: model"),
+    (['train.py', '--model=cnn', '--batch_size=many'], 2, 'flag --batch_size=many'),
+    (['train.py', '--model=cnn', '--steps=-1'], 2, '`steps` must not be negative'),
+    (['train.py', '--model=cnn', 'digits'], 2, '`train.py` takes flags only. Received: digits'),
+    (['evaluate.py'], 2, '`--workdir` is required'),
+    (['evaluate.py', '--workdir=nowhere', '--split=tests'], 2, '`split` must be one of train, validation, test'),
+    (['predict.py', '--workdir=nowhere'], 2, 'one of `--image`, `--text` and `--values` must say what to predict'),
+    (['export.py', '--workdir=nowhere'], 2, '`--output` is required'),
+])
+def test_a_wrong_flag_is_one_line(run_python, arguments, code, message, tmp_path):
+    done = run_python(*arguments, check=False, env={'PYTHONPATH': str(ROOT)})
+    assert done.returncode == code
+    assert done.stderr.startswith('error: ') and len(done.stderr.splitlines()) == 1
+    assert message in done.stderr and done.stdout == ''
+
+
+def test_help_explains_every_flag(run_python):
+    from recipes import Options, Recipe
+    import dataclasses
+    done = run_python('train.py', '--help', check=False)
+    for field in dataclasses.fields(Recipe) + dataclasses.fields(Options):
+        assert f'--{field.name}:' in done.stdout.replace('[no]', ''), field.name
+        assert ' '.join(field.metadata['help'].split()[:3]) in ' '.join(done.stdout.split())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason='mounting a small disk needs root')
+@pytest.mark.slow
+def test_a_full_disk_is_one_line_and_loses_nothing(run_python, tmp_path):
+    disk = tmp_path / 'disk'
+    disk.mkdir()
+    if subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=8m', 'tmpfs', str(disk)], capture_output=True).returncode:
+        pytest.skip('this machine does not let a test mount a tmpfs')
+    try:      # a checkpoint is 3.8 MB: two fit, the third does not
+        done = run_python(*RUN, f'--workdir={disk / "run"}', check=False)
+        assert done.returncode == 1
+        assert len(done.stderr.splitlines()) == 1 and 'No space left on device; that of step' in done.stderr
+        again = run_python(*RUN, f'--workdir={disk / "run"}', check=False)
+        assert 'going on at step' in again.stdout
+    finally:
+        subprocess.run(['umount', str(disk)], check=True)
