@@ -1,4 +1,4 @@
-"""What every front door (train.py, evaluate.py, ...) does around its work: flags, silence, one-line errors, exit codes."""
+"""What every front door (train.py, evaluate.py, ...) does around its work: flags, silence, errors, exit codes."""
 
 import contextlib
 import dataclasses
@@ -18,7 +18,8 @@ FAILED, USAGE, PREEMPTED, INTERRUPTED = 1, 2, 75, 130     # 75 is EX_TEMPFAIL: a
 
 def define_flags(cls, skip=(), inherit=False):
     """Defines one flag for each field of a dataclass. inherit: the default is None, for 'not given'."""
-    define = {str: flags.DEFINE_string, int: flags.DEFINE_integer, float: flags.DEFINE_float, bool: flags.DEFINE_boolean}
+    define = {str: flags.DEFINE_string, int: flags.DEFINE_integer, float: flags.DEFINE_float,
+              bool: flags.DEFINE_boolean}
     for f in dataclasses.fields(cls):
         if f.name not in skip:
             define[f.type](f.name, None if inherit else f.default, f.metadata['help'])

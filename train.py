@@ -55,7 +55,8 @@ def run(recipe, options=Options(), name='run'):
     trainer = Trainer(recipe, devices, task, lambda: assembly.build_model(recipe, task), total_steps=total_steps,
                       workdir=workdir.path, jit=jit)
     workdir.claim(recipe)
-    start_step = trainer.restore(dataset.fingerprint)
+    trainer.restore(dataset.fingerprint)
+
     def training(start_step):
         return pipeline.training_slices(dataset.train, task.features, batch_size=recipe.batch_size, seed=recipe.seed,
                                         transform=recipe.augment, start_step=start_step)
@@ -125,7 +126,7 @@ def _results(recipe, devices, dataset, trainer, values):
 
 def _print_end(workdir, results):
     for name, value in results['eval'].items():
-        print(f'Test {name.replace("_", " ")}: {value:,}' if name == 'count' else f'Test {name.replace("_", " ")}: {value:.4f}')
+        print(f'Test {name.replace("_", " ")}: ' + (f'{value:,}' if name == 'count' else f'{value:.4f}'))
     print(f'results   {workdir.path / "results.json"}')
     if results['export_dir']:
         print(f'export    {results["export_dir"]} (differs from the trained model by at most '

@@ -9,6 +9,7 @@ from data.digits import open_digits
 from data.fashion_mnist import open_fashion_mnist
 from data.image_folder import open_image_folder
 from data.number_words import open_number_words
+from data.prepared import prepare
 from data.tfds import Unavailable, open_tfds
 from errors import UserError
 
@@ -57,7 +58,8 @@ def open_dataset(name, image_size=0, channels=0, data_dir=None):
             opened = open_tfds(name, image_shape=image_shape, data_dir=data_dir)
     except Unavailable as error:
         raise UserError(_explain(name, error)) from None
-    return Dataset(name, *opened)
+    *splits, features = opened
+    return Dataset(name, *(prepare(source, features) for source in splits), features)
 
 
 def _explain(name, error):

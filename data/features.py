@@ -30,7 +30,8 @@ class ImageFeatures:
 
     def inputs(self, images):
         """uint8 [B, h, w, c] (c is 1, 3 or 4) -> float32 [B, H, W, C]."""
-        return fit(images, self.image_shape) / 255.
+        # Scaled before it is resized: most images are enlarged.
+        return fit(tf.cast(images, tf.float32) / 255., self.image_shape)
 
     def batch(self, examples):
         labels = tf.cast(examples['label'], tf.int32)                       # [B]

@@ -10,7 +10,6 @@ import hashlib
 import os
 from pathlib import Path
 
-import numpy as np
 import tensorflow as tf
 
 from data.features import ImageFeatures

@@ -7,12 +7,14 @@ import tensorflow as tf
 
 
 def fit(images, image_shape):
-    """uint8 or float32 [B, h, w, c] (c is 1, 2, 3 or 4) -> float32 [B, H, W, C], in the same 0 to 255."""
+    """uint8 or float32 [B, h, w, c] (c is 1, 2, 3 or 4) -> float32 [B, H, W, C], in the same range of values."""
     height, width, channels = image_shape
     images = match_channels(tf.cast(images, tf.float32), channels)
-    images = resize(images, height, width)
-    # A resized grey image is tiled to RGB only now: a third of the work.
-    return tf.tile(images, [1, 1, 1, channels // images.shape[3]])
+    missing = [1, 1, 1, channels // images.shape[3]]
+    # Grey becomes RGB where the image is smaller: tiling is what costs most.
+    if is_enlarged(images, height, width):
+        return resize(tf.tile(images, missing), height, width)
+    return tf.tile(resize(images, height, width), missing)
 
 
 def match_channels(images, channels):
@@ -32,13 +34,16 @@ def match_channels(images, channels):
 
 def resize(images, height, width):
     """Bilinear. Shrinking averages all pixels (antialias), as each of a photograph's few remaining pixels should."""
-    _, h, w, _ = images.shape
-    if (h, w) == (height, width):
+    if images.shape[1:3] == (height, width):
         return images
-    enlarging = h is not None and w is not None and h <= height and w <= width
     # To enlarge, both ways are the same function; the plain one is faster.
-    images = tf.image.resize(images, (height, width), antialias=not enlarging)
+    images = tf.image.resize(images, (height, width), antialias=not is_enlarged(images, height, width))
     return tf.ensure_shape(images, [None, height, width, None])
+
+
+def is_enlarged(images, height, width):
+    h, w = images.shape[1:3]
+    return h is not None and w is not None and h <= height and w <= width
 
 
 def decode_images(encoded, image_shape):

@@ -11,6 +11,7 @@ batch of B, and `strategy.distribute_datasets_from_function` deals the elements 
 import tensorflow as tf
 
 from data.augment import AUGMENTATIONS, augment
+from data.prepared import Prepared
 from errors import UserError, lookup
 
 # A run's permutation and its augmentation must not draw the same numbers from the same seed.
@@ -49,7 +50,7 @@ def training_slices(source, features, *, batch_size, seed, transform='none', sta
 
         def batch(element):
             step, first_row, positions = rows(element)
-            x, y, weights = features.batch(source.gather(shuffled_rows(positions, source.num_examples, seed)))
+            x, y, weights = fetch(source, features, shuffled_rows(positions, source.num_examples, seed))
             if transform:
                 x = augment(x, transform, seed * 4 + AUGMENT, step, batch_size, first_row)
             return x, y, weights
@@ -67,12 +68,17 @@ def evaluation_slices(source, features, *, batch_size):
 
         def batch(element):
             _, _, positions = rows(element)
-            x, y, weights = features.batch(source.gather(tf.minimum(positions, source.num_examples - 1)))
+            x, y, weights = fetch(source, features, tf.minimum(positions, source.num_examples - 1))
             real = tf.cast(positions < source.num_examples, weights.dtype)                # [b]
             return x, y, weights * tf.reshape(real, [-1] + [1] * (weights.shape.rank - 1))
 
         return _map(tf.data.Dataset.range(evaluation_steps(source, batch_size) * _local_replicas(context)), batch)
     return dataset_fn
+
+
+def fetch(source, features, indices):
+    """int64 [b] -> (x, y, weights), computed now or taken from a prepared source."""
+    return source.batch(indices) if isinstance(source, Prepared) else features.batch(source.gather(indices))
 
 
 def evaluation_steps(source, batch_size):

@@ -17,6 +17,8 @@ import tensorflow as tf
 class Tensors:
     """Examples held in memory: one array a field, first axis the example."""
 
+    in_memory = True
+
     def __init__(self, **arrays):
         lengths = {name: len(array) for name, array in arrays.items()}
         if len(set(lengths.values())) != 1:
@@ -37,7 +39,7 @@ class Subset:
         indices = np.asarray(indices, np.int64)
         self.num_examples = len(indices)
         self.fingerprint = hash_arrays({'indices': indices, 'source': np.array([source.fingerprint], object)})
-        self._source = source
+        self._source, self.in_memory = source, getattr(source, 'in_memory', False)
         with tf.device('CPU:0'):
             self._indices = tf.constant(indices)
 

@@ -75,7 +75,8 @@ def _builder(name, data_dir):
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:
-        raise Unavailable(f'tensorflow_datasets is not installed ({_short(error)})', known=[]) from None
+        raise Unavailable(f'TensorFlow Datasets cannot be imported ({_short(error)}): pip install -e ".[tfds]"',
+                          known=[]) from None
     known = tfds.list_builders(with_community_datasets=False)
     try:
         return tfds.builder(name, data_dir=os.path.expanduser(data_dir) if data_dir else None)
@@ -86,7 +87,6 @@ def _builder(name, data_dir):
         configs = ', '.join(tfds.builder_cls(own).builder_configs) or 'none'
         raise UserError(f'`dataset` names no version or configuration of {own} in tensorflow_datasets '
                         f'{tfds.__version__}. Received: dataset={name!r} (configurations: {configs})') from error
-
 
 
 def _image_and_label(builder):

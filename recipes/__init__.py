@@ -34,4 +34,3 @@ def find(recipe=None, model=None, dataset=None):
         if (candidate.model, candidate.dataset) == (model, dataset):
             return name, candidate
     return default, RECIPES[default]
-

@@ -5,5 +5,5 @@
 
 from recipes.recipe import Recipe
 
-RECIPE = Recipe(model='cnn', dataset='digits', image_size=64, channels=3, augment='shift',
+RECIPE = Recipe(model='cnn', dataset='digits', image_size=64, channels=3, augment='none',
                 batch_size=128, epochs=40, learning_rate=1e-3, schedule='cosine', eval_every=200)

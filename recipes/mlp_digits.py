@@ -5,5 +5,5 @@
 
 from recipes.recipe import Recipe
 
-RECIPE = Recipe(model='mlp', dataset='digits', image_size=28, batch_size=128, epochs=100,
+RECIPE = Recipe(model='mlp', dataset='digits', image_size=28, augment='shift', batch_size=128, epochs=120,
                 learning_rate=1e-3, schedule='cosine', eval_every=500)

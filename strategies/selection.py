@@ -95,7 +95,8 @@ def _multiworker(virtual_devices, _, found='asked for'):
     workers = cluster_size()
     if not workers:
         raise UserError('`strategy` multiworker needs the environment variable TF_CONFIG, which names all workers and '
-                        'this one: {"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}. '
+                        'this one: {"cluster": {"worker": ["host:port", ...]}, '
+                        '"task": {"type": "worker", "index": 0}}. '
                         'Received: TF_CONFIG unset or without workers')
     gpus = tf.config.list_physical_devices('GPU')
     if virtual_devices > 1:

@@ -62,7 +62,8 @@ def read_image(path):
         data = pathlib.Path(path).read_bytes()
         tf.io.decode_image(data, expand_animations=False)
     except OSError as error:
-        raise UserError(f'`image` must be a file that can be read: {error.strerror}. Received: image={path!r}') from None
+        raise UserError(f'`image` must be a file that can be read: {error.strerror}. '
+                        f'Received: image={path!r}') from None
     except tf.errors.InvalidArgumentError:
         raise UserError(f'`image` must be a JPEG, PNG, BMP or GIF file. Received: image={path!r}') from None
     return data

@@ -1,4 +1,4 @@
-"""Checks that need logical devices of their own: run by tests in one process each, as `python -m tests.distributed NAME`.
+"""Checks that need logical devices: run by tests in one process each, as `python -m tests.distributed NAME`.
 
 A failed collective poisons its process, and logical devices are fixed at its start.
 """
@@ -99,12 +99,13 @@ CASES = {
 }
 
 
-def steps(replicas):
+def steps(replicas, *names):
     """Prints, for each case, the weights after a run; the copies of all replicas must be equal bit for bit."""
-    devices = strategies.select('cpu', virtual_devices=replicas)
+    devices = strategies.select('cpu', virtual_devices=int(replicas))
     tf.config.experimental.enable_op_determinism()
     out = {}
-    for name, case in CASES.items():
+    for name in names or CASES:
+        case = CASES[name]
         policies = {'float16': 'mixed_float16', 'bfloat16': 'mixed_bfloat16'}
         keras.config.set_dtype_policy(policies.get(case.get('precision'), 'float32'))
         trainer, values = run(devices, **case)
@@ -117,4 +118,4 @@ def steps(replicas):
 
 
 if __name__ == '__main__':
-    globals()[sys.argv[1]](*map(int, sys.argv[2:]))
+    globals()[sys.argv[1]](*sys.argv[2:])

@@ -17,9 +17,9 @@ from tests.conftest import ROOT
 STEPS = 120
 RUN = ['train.py', '--model=mlp', f'--steps={STEPS}', '--augment=shift', '--ema=0.9', '--eval_every=40',
        '--checkpoint_every=10', '--log_every=20', '--steps_per_call=5']
-FIELDS = {'recipe', 'model', 'dataset', 'strategy', 'replicas', 'workers', 'global_batch_size', 'steps', 'examples_seen',
-          'eval', 'weights_sha256', 'train_seconds', 'compile_seconds', 'examples_per_second', 'flops_per_step',
-          'export_dir', 'export_max_abs_diff', 'versions'}
+FIELDS = {'recipe', 'model', 'dataset', 'strategy', 'replicas', 'workers', 'global_batch_size', 'steps',
+          'examples_seen', 'eval', 'weights_sha256', 'train_seconds', 'compile_seconds', 'examples_per_second',
+          'flops_per_step', 'export_dir', 'export_max_abs_diff', 'versions'}
 
 
 @pytest.fixture(scope='module')
@@ -86,7 +86,7 @@ def test_the_same_command_again_does_nothing(finished, run_python):
 
 
 def interrupted(workdir, number, after_step):
-    """Starts the run, sends the signal once the checkpoint of `after_step` is there; returns the exit code and output."""
+    """Starts the run, sends the signal when the checkpoint of `after_step` is there. Returns exit code and output."""
     process = subprocess.Popen([sys.executable, *RUN, f'--workdir={workdir}'], cwd=ROOT, text=True,
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     deadline = time.time() + 120
@@ -127,7 +127,8 @@ image = tf.io.decode_image(data, expand_animations=False)[None]
 answers = {'serving_default': dict(images=image), 'encoded': dict(image_bytes=data[None])}
 for name, inputs in answers.items():
     out = model.signatures[name](**inputs)
-    print(json.dumps({'label': out['label'].numpy()[0].decode(), 'probabilities': out['probabilities'].numpy()[0].tolist()}))
+    print(json.dumps({'label': out['label'].numpy()[0].decode(),
+                      'probabilities': out['probabilities'].numpy()[0].tolist()}))
 '''
 
 

@@ -62,7 +62,7 @@ def test_a_wrong_option_is_one_line(change, message):
 
 
 def test_unknown_names_list_the_known_and_the_closest():
-    with pytest.raises(UserError, match='`model` must be one of mlp, cnn, lstm, transformer. .*Did you mean transformer'):
+    with pytest.raises(UserError, match='`model` must be one of mlp, cnn, .* Did you mean transformer'):
         recipes.find(model='transfomer')
     with pytest.raises(UserError, match='`--model` or `--recipe` must say what to train. Models: mlp, cnn'):
         recipes.find()
@@ -90,4 +90,5 @@ def test_a_workdir_that_is_no_run(tmp_path):
 
 def test_overrides_name_a_workdir_of_their_own():
     assert default_workdir('cnn_digits', {}) == 'runs/cnn_digits'
-    assert default_workdir('cnn_digits', {'seed': 1, 'dataset': 'files/a b'}) == 'runs/cnn_digits,dataset=files_a b,seed=1'
+    changed = {'seed': 1, 'dataset': 'files/a b'}
+    assert default_workdir('cnn_digits', changed) == 'runs/cnn_digits,dataset=files_a b,seed=1'

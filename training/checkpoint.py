@@ -84,9 +84,9 @@ class Checkpoints:
                 write_atomically(self.folder / f'{kind}-{step:08d}-{digest}.safetensors', data)
         except OSError as error:
             left = [s for s in self.steps() if s != step]
+            there = f'that of step {left[-1]} is there' if left else 'there is none yet'
             raise RunError(f'the checkpoint of step {step} could not be written to {self.folder}: '
-                                  f'{error.strerror or error}; ' + (f'that of step {left[-1]} is there' if left else
-                                                                    'there is none yet')) from None
+                           f'{error.strerror or error}; {there}') from None
         self._remove(self._files('step')[:-KEEP])
         if best:
             self._remove(f for f in self._files('best') if step_of(f) != step or digest not in f.name)

@@ -14,21 +14,40 @@ def count_flops(concrete_function):
 
 
 def _graph_flops(graph):
-    return sum(_operation_flops(op, graph) for op in graph.get_operations())
+    return sum(_operation_flops(op, graph) for op in _live(graph))
+
+
+def _live(graph):
+    """Operations that an output needs: TensorFlow prunes the others, such as the gradient of a model's input."""
+    live, waiting = set(), [tensor.op for tensor in graph.outputs] + list(graph.control_outputs)
+    while waiting:
+        op = waiting.pop()
+        if op not in live:
+            live.add(op)
+            waiting += [tensor.op for tensor in op.inputs] + list(op.control_inputs)
+    return live
 
 
 def _operation_flops(op, graph):
     if op.type in _COUNTERS:
         return _COUNTERS[op.type](op)
     if op.type in ('While', 'StatelessWhile'):
-        trips = tf.get_static_value(op.inputs[1])      # while_v2 passes (counter, maximum_iterations, ...)
-        known = trips is not None and op.inputs[1].dtype == tf.int32 and trips.ndim == 0 and trips > 0
-        return int(trips if known else 1) * _called_flops(graph, op.get_attr('body').name)
+        return _trips(op) * _called_flops(graph, op.get_attr('body').name)
     if op.type in ('If', 'StatelessIf'):
         return max(_called_flops(graph, op.get_attr(branch).name) for branch in ('then_branch', 'else_branch'))
     if op.type in ('PartitionedCall', 'StatefulPartitionedCall'):
         return _called_flops(graph, op.get_attr('f').name)
     return 0
+
+
+def _trips(op):
+    """while_v2 passes (counter, maximum_iterations, ...); Keras's RNN gives the latter as the largest length."""
+    bound = op.inputs[1]
+    trips = tf.get_static_value(bound)
+    if trips is None and bound.op.type == 'Max':
+        lengths = tf.get_static_value(bound.op.inputs[0])
+        trips = None if lengths is None else lengths.max()
+    return int(trips) if trips is not None and bound.dtype == tf.int32 and trips > 0 else 1
 
 
 def _called_flops(graph, name):

@@ -1,10 +1,11 @@
 """Whether XLA compiles the step: `--jit=auto` decides from measurement, `on` and `off` from the user."""
 
-# From `python -m benchmarks.jit` on 2 CPU cores: step time without XLA / with XLA, see benchmarks/results/jit.json.
-# XLA fuses small dense nets, but its CPU convolutions and loops are slower than TensorFlow's kernels.
+# From `python -m benchmarks.jit --model=...` on 2 CPU cores, see benchmarks/results/jit_*.json. XLA fuses small dense
+# nets, but its CPU loops and larger products are slower than TensorFlow's kernels. The cnn cannot have it (trainer.py).
 FASTER_WITH_XLA_ON_CPU = {'mlp': True, 'cnn': False, 'lstm': False, 'transformer': False}
-# Not measured on a GPU by us. cuDNN's LSTM cannot be compiled by XLA (keras issue 18456).
-FASTER_WITH_XLA_ON_GPU = {'mlp': True, 'cnn': True, 'lstm': False, 'transformer': True}
+# Not measured on a GPU by us. XLA has no deterministic gradient of the cnn's max-pooling, and cuDNN's LSTM cannot be
+# compiled by XLA (keras issue 18456).
+FASTER_WITH_XLA_ON_GPU = {'mlp': True, 'cnn': False, 'lstm': False, 'transformer': True}
 
 
 def use_jit(choice, model, kind):

@@ -41,7 +41,8 @@ class StepRunner:
             with tf.control_dependencies(self._local(batch)):
                 waited += _clock_if(sampled) - asked
             step_totals = self._strategy.run(self._step, args=(batch, start + tf.cast(i, tf.int64)))
-            totals = {name: (total + self._local(step_totals[name][0])[0], weight + self._local(step_totals[name][1])[0])
+            local = tf.nest.map_structure(lambda t: self._local(t)[0], step_totals)
+            totals = {name: (total + local[name][0], weight + local[name][1])
                       for name, (total, weight) in totals.items()}
         return totals, waited
 

@@ -33,7 +33,7 @@ class Position:
         return tf.raw_ops.StatelessRandomGetKeyCounter(seed=tf.stack([high, low]))
 
     def bits(self, layer, shape):
-        """uint32 of static `shape` [rows, ...], all values alike: rows first_row .. first_row + rows of the global draw.
+        """uint32 of static `shape` [rows, ...], all values alike: the rows from first_row on of the global draw.
 
         Bits and not floats: XLA and TensorFlow's kernels agree on Philox, but make floats of different bits.
         """

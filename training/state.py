@@ -38,7 +38,8 @@ class TrainState:
             raise ValueError(f'The checkpoint lacks {missing[0]} and {len(missing) - 1} more variables of this model')
         for name, variable in self.variables.items():
             if tuple(variable.shape) != arrays[name].shape:
-                raise ValueError(f'{name} has shape {tuple(variable.shape)} here, {arrays[name].shape} in the checkpoint')
+                raise ValueError(f'{name} has shape {tuple(variable.shape)} here, '
+                                 f'{arrays[name].shape} in the checkpoint')
             variable.assign(arrays[name])
 
     @contextlib.contextmanager

@@ -29,7 +29,8 @@ class LossScale:
 
     def update(self, finite):
         grown = self.good_steps + 1. >= GROW_AFTER
-        self.scale.assign(tf.where(finite, tf.where(grown, self.scale * 2., self.scale), tf.maximum(self.scale / 2., 1.)))
+        kept_or_grown = tf.where(grown, self.scale * 2., self.scale)
+        self.scale.assign(tf.where(finite, kept_or_grown, tf.maximum(self.scale / 2., 1.)))
         self.good_steps.assign(tf.where(finite & ~grown, self.good_steps + 1., 0.))
 
 

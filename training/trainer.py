@@ -43,6 +43,7 @@ class Trainer:
                 nesterov=recipe.nesterov, weight_decay=recipe.weight_decay, ema=recipe.ema)
             loss_scale = LossScale() if recipe.precision == 'float16' else None
         _check_batch_norm(self.model, recipe, devices, jit)
+        _check_max_pooling(self.model, jit)
         self.state = TrainState(self.model, self.optimizer, loss_scale)
         self._step = TrainStep(self.model, self.optimizer, task, batch_size=recipe.batch_size,
                                replicas=devices.replicas, seed=recipe.seed, clip_norm=recipe.clip_norm,
@@ -167,10 +168,18 @@ def _check_batch_norm(model, recipe, devices, jit):
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
             if not layer.synchronized:
-                raise UserError(f'`model` must have synchronized=True in every BatchNormalization. Received: {layer.name}')
+                raise UserError('`model` must have synchronized=True in every BatchNormalization. '
+                                f'Received: {layer.name}')
             if recipe.accumulate > 1:
                 raise UserError(f'`accumulate` cannot equal one large batch with BatchNormalization ({layer.name}). '
                                 f'Received: accumulate={recipe.accumulate}')
             if jit and devices.replicas > 1:
-                raise UserError(f'`jit` must be off: XLA cannot hold the all-reduce of {layer.name} (BatchNormalization) '
-                                f'on {devices.replicas} replicas. Received: jit on')
+                raise UserError(f'`jit` must be off: XLA cannot hold the all-reduce of {layer.name} '
+                                f'(BatchNormalization) on {devices.replicas} replicas. Received: jit on')
+
+
+def _check_max_pooling(model, jit):
+    for layer in model._flatten_layers():
+        if jit and isinstance(layer, keras.layers.MaxPooling2D):
+            raise UserError('`jit` must be off: XLA has no deterministic gradient of max-pooling '
+                            f'({layer.name}), and a run promises equal bits after a resume. Received: jit on')

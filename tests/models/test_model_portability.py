@@ -19,16 +19,16 @@ SIZES = {
     'transformer': {'source_vocabulary_size': 11, 'target_vocabulary_size': 13},
 }
 # Both processes write the logits of each model to NAME.LABEL.npy.
-PREAMBLE = f'''
+PREAMBLE = '''
 import sys
 import keras, numpy as np
 import models
 folder, label = sys.argv[1:]
 def inputs(name):
-    arrays = dict(np.load(f'{{folder}}/{{name}}.inputs.npz'))
+    arrays = dict(np.load(f'{folder}/{name}.inputs.npz'))
     return arrays.get('image', arrays)
 def write(name, call):
-    np.save(f'{{folder}}/{{name}}.{{label}}.npy', keras.ops.convert_to_numpy(call(inputs(name))))
+    np.save(f'{folder}/{name}.{label}.npy', keras.ops.convert_to_numpy(call(inputs(name))))
 '''
 LOAD = PREAMBLE + '''
 for name in models.MODELS:

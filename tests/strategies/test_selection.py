@@ -19,7 +19,8 @@ def no_cluster(monkeypatch):
 @pytest.mark.parametrize('strategy', ['auto', 'cpu'])
 def test_a_cpu_is_one_replica_and_says_why(strategy):
     devices = strategies.select(strategy)
-    assert (devices.name, devices.kind, devices.replicas, devices.workers, devices.is_chief) == ('cpu', 'cpu', 1, 1, True)
+    assert (devices.name, devices.kind, devices.replicas, devices.workers) == ('cpu', 'cpu', 1, 1)
+    assert devices.is_chief
     assert ('found no GPU' if strategy == 'auto' else 'asked for') in str(devices)
 
 

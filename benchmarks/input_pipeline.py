@@ -1,0 +1,55 @@
+"""The step-indexed pipeline against the usual shuffle/map/batch chain, on arrays of Fashion-MNIST's shapes.
+
+    python -m benchmarks.input_pipeline
+
+Both give float32 [128, 28, 28, 1] in [0, 1] and int labels, shuffled, from the same arrays in memory. They run in turns
+in one process; the ratio is of the medians over all turns.
+"""
+
+import time
+
+from absl import flags
+
+import frontdoor
+
+EXAMPLES, BATCH = 60_000, 128
+
+
+def main(_):
+    with frontdoor.quiet_tensorflow():
+        import tensorflow as tf
+    import numpy as np
+    from benchmarks.report import save
+    from data.features import ImageFeatures
+    from data.pipeline import training_slices
+    from data.source import Tensors
+
+    random = np.random.RandomState(0)
+    images = random.randint(0, 256, (EXAMPLES, 28, 28, 1), dtype=np.uint8)
+    labels = random.randint(0, 10, EXAMPLES)
+
+    usual = (tf.data.Dataset.from_tensor_slices((images, labels)).shuffle(10_000, seed=1).repeat()
+             .map(lambda x, y: (tf.cast(x, tf.float32) / 255., y), num_parallel_calls=tf.data.AUTOTUNE)
+             .batch(BATCH, drop_remainder=True).prefetch(tf.data.AUTOTUNE))
+    features = ImageFeatures((28, 28, 1), [str(i) for i in range(10)])
+    indexed = training_slices(Tensors(image=images, label=labels), features, batch_size=BATCH, seed=0)()
+    iterators = {'indexed': iter(indexed), 'usual': iter(usual)}
+    rates = {name: [] for name in iterators}
+    for turn in range(flags.FLAGS.turns + 1):
+        for name, iterator in iterators.items():
+            batches = flags.FLAGS.batches * (5 if name == 'indexed' else 1)     # turns of like length
+            started = time.perf_counter()
+            for _ in range(batches):
+                next(iterator)
+            if turn:      # the first turn fills buffers
+                rates[name].append(batches * BATCH / (time.perf_counter() - started))
+    save('input_pipeline', {'examples_a_second': rates}, ratio=('indexed', 'usual'))
+
+
+def define():
+    flags.DEFINE_integer('turns', 10, 'Turns of each pipeline.')
+    flags.DEFINE_integer('batches', 100, 'Batches a turn of the usual chain.')
+
+
+if __name__ == '__main__':
+    frontdoor.run(main, define)

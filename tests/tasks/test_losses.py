@@ -1,0 +1,61 @@
+"""Losses and metrics as sums: against one-hot formulas, and exact under any grouping."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from data.features import ImageFeatures, VectorFeatures
+from errors import UserError
+from tasks import make_task
+from tasks.task import cross_entropy
+
+IMAGES = ImageFeatures((2, 2, 1), ['a', 'b', 'c'])
+RANDOM = np.random.RandomState(0)
+LOGITS, LABELS = np.float32(RANDOM.randn(9, 3) * 3), np.int32(RANDOM.randint(0, 3, 9))
+WEIGHTS = np.float32([1, 1, 0, 1, 0, 1, 1, 1, 0])
+
+
+@pytest.mark.parametrize('smoothing', [0., 0.1, 0.4])
+def test_smoothed_cross_entropy_is_that_of_one_hot_labels(smoothing):
+    expected = keras.losses.categorical_crossentropy(np.eye(3)[LABELS], LOGITS, from_logits=True,
+                                                     label_smoothing=smoothing)
+    np.testing.assert_allclose(cross_entropy(LABELS, LOGITS, smoothing), expected, rtol=1e-5)
+
+
+def totals(task, rows):
+    return {name: np.array(pair) for name, pair in task.training_totals(
+        tf.constant(LABELS[rows]), tf.constant(LOGITS[rows]), tf.constant(WEIGHTS[rows])).items()}
+
+
+def test_totals_add_up_over_any_grouping_and_ignore_padding():
+    task = make_task('classification', IMAGES, label_smoothing=0.1)
+    whole = totals(task, slice(None))
+    parts = [totals(task, rows) for rows in (slice(0, 2), slice(2, 3), slice(3, 9))]
+    for name, value in whole.items():
+        np.testing.assert_allclose(sum(part[name] for part in parts), value, rtol=1e-6)
+    real = WEIGHTS > 0
+    assert whole['accuracy'][1] == real.sum()
+    assert whole['accuracy'][0] == (LOGITS.argmax(1) == LABELS)[real].sum()
+
+
+def test_results_divide_once():
+    task = make_task('classification', IMAGES)
+    assert task.results({'loss': (6., 4.), 'accuracy': (3., 4.), 'count': (4., 4.)}) == {
+        'loss': 1.5, 'accuracy': 0.75, 'count': 4}
+
+
+def test_regression_is_the_mean_square():
+    task = make_task('regression', VectorFeatures(np.zeros([3, 2])))
+    y, outputs = tf.constant([1., 2., 9.]), tf.constant([[0.], [4.], [0.]])
+    assert [float(t) for t in task.loss(y, outputs, tf.constant([1., 1., 0.]))] == [5., 2.]
+    assert task.sizes['outputs'] == 1
+
+
+@pytest.mark.parametrize('name, features, message', [
+    ('clasification', IMAGES, '`task` must be one of classification, .*Did you mean classification'),
+    ('translation', IMAGES, '`task` translation needs a dataset of texts. Received: task=translation'),
+])
+def test_errors(name, features, message):
+    with pytest.raises(UserError, match=message):
+        make_task(name, features)
