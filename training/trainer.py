@@ -79,11 +79,16 @@ class Trainer:
 
     def count_flops(self, dataset_fn):
         """Sets `flops_per_step`: all replicas' forward and backward passes."""
-        batch = dataset_fn().element_spec
-        with self.devices.strategy.scope():
-            traced = tf.function(self._step.forward_backward).get_concrete_function(
-                batch, tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.int64))
-        self.flops_per_step = count_flops(traced) * self.devices.replicas
+        replicas = self.devices.replicas // self.devices.workers       # those that this process traces
+        batch = dataset_fn(tf.distribute.InputContext(num_replicas_in_sync=self.devices.replicas)).element_spec
+
+        @tf.function
+        def everywhere(batch, step, first_row):
+            per_replica = self.devices.strategy.run(self._step.forward_backward, args=(batch, step, first_row))
+            return tf.nest.map_structure(self.devices.strategy.experimental_local_results, per_replica)
+        scalar = tf.TensorSpec([], tf.int64)
+        traced = everywhere.get_concrete_function(batch, scalar, scalar)
+        self.flops_per_step = count_flops(traced) / replicas * self.devices.replicas
 
     def evaluator(self, dataset_fn, batches):
         """An Evaluator of this model; it uses the averaged weights if there are any."""

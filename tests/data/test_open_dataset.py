@@ -78,7 +78,7 @@ def test_unknown_names():
 
 def test_tensorflow_datasets_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, 'tensorflow_datasets', None)
-    with pytest.raises(UserError, match='tensorflow_datasets is not installed.*Did you mean digits'):
+    with pytest.raises(UserError, match=r'cannot be imported.*pip install -e "\.\[tfds\]".*Did you mean digits'):
         open_dataset('digit')
 
 

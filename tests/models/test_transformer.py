@@ -178,7 +178,8 @@ def test_attention_weights():
             assert np.all(np.array(value)[0, ..., 3:] == 0)  # the padding of the first source
 
 
-@pytest.mark.parametrize('policy', ['float32', 'mixed_bfloat16', 'mixed_float16'])
+@pytest.mark.parametrize('policy', ['float32', pytest.param('mixed_bfloat16', marks=pytest.mark.slow),
+                                    pytest.param('mixed_float16', marks=pytest.mark.slow)])
 def test_training_step_compiles_with_xla(policy):
     model = small(dtype=policy, dropout=0.0, num_layers=1)
 

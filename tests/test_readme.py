@@ -1,0 +1,70 @@
+"""The README's commands, from the top, in a copy of the project; then the figures that it states.
+
+The first two blocks install and run the tests: .ci/run executes them.
+"""
+
+import json
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT, clean_environment
+
+README = (ROOT / 'README.md').read_text(encoding='utf-8')
+LEAST = {      # workdir -> (metric, at least)
+    'cnn_digits': ('accuracy', 0.97), 'mlp_digits': ('accuracy', 0.96), 'lstm_digits': ('accuracy', 0.95),
+    'mlp_fashion_mnist': ('accuracy', 0.89), 'cnn_fashion_mnist': ('accuracy', 0.91),
+    'lstm_fashion_mnist': ('accuracy', 0.87), 'transformer_number_words': ('exact_match', 0.99)}
+COUNT = {'digits': 360, 'fashion_mnist': 10_000, 'number_words': 10_000}
+
+
+def blocks():
+    return re.findall(r'```(bash|python)\n(.*?)```', README, flags=re.DOTALL)
+
+
+def test_ci_runs_the_first_two_blocks():
+    ci = (ROOT / '.ci' / 'run').read_text()
+    (_, install), (_, test) = blocks()[:2]
+    assert 'block 1' in ci and 'block 2' in ci
+    assert 'pip install' in install and 'python train.py --model=cnn' in install
+    assert 'pytest\n' in test and 'pytest -m slow' in test
+
+
+def test_files_and_commands_that_the_readme_names_exist():
+    for path in re.findall(r'\]\(([\w./]+)\)', README):
+        assert (ROOT / path).exists(), path
+    for command in re.findall(r'python (\w+\.py)', README):
+        assert (ROOT / command).exists(), command
+
+
+@pytest.fixture(scope='module')
+def executed(tmp_path_factory):
+    """A copy of the project in which every block but the first two has run."""
+    copy = tmp_path_factory.mktemp('readme') / 'project'
+    tracked = subprocess.run(['git', 'ls-files', '-co', '--exclude-standard'], cwd=ROOT, capture_output=True, text=True,
+                             check=True).stdout.split()
+    for name in tracked:
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, copy / name)
+    bin_folder = pathlib.Path(sys.executable).parent
+    environment = clean_environment(PATH=f'{bin_folder}:/usr/bin:/bin', PYTHONPATH=str(copy))
+    run_all = [('bash', 'python train.py --model=cnn'), *blocks()[2:]]
+    for language, text in run_all:
+        arguments = ['bash', '-ec', text] if language == 'bash' else [sys.executable, '-c', text]
+        done = subprocess.run(arguments, cwd=copy, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, f'{text}\n{done.stdout}\n{done.stderr}'
+    return copy
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('run', LEAST)
+def test_the_stated_figures_are_reached(executed, run):
+    results = json.loads((executed / 'runs' / run / 'results.json').read_text())
+    metric, least = LEAST[run]
+    assert results['eval'][metric] >= least
+    assert results['eval']['count'] == COUNT[results['dataset']]
+    assert results['export_max_abs_diff'] < 1e-5
