@@ -80,15 +80,17 @@ def export_run(workdir, trainer, dataset):
 
 
 @contextlib.contextmanager
-def data_errors(source):
-    """Turns a failure of TensorFlow while it reads the source into a line that names the file."""
+def data_errors(dataset):
+    """Turns a failure of TensorFlow while it reads a file of the dataset into a line that names the file."""
     try:
         yield
-    except tf.errors.OpError as error:
-        broken = source.find_unreadable() if hasattr(source, 'find_unreadable') else None
+    except tf.errors.OpError:
+        sources = (dataset.train, dataset.validation, dataset.test)
+        broken = next(filter(None, (source.find_unreadable() for source in sources
+                                    if hasattr(source, 'find_unreadable'))), None)
         if broken is None:
             raise
-        raise RunError(f'{broken} cannot be read any more: {error.message.splitlines()[0]}') from None
+        raise RunError(f'{broken} cannot be read as an image any more; mend or remove it') from None
 
 
 def _find(checkpoints, which):

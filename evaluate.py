@@ -32,7 +32,7 @@ def main(arguments):
     evaluate = Evaluator(devices.strategy, model, task,
                          pipeline.evaluation_slices(source, task.features, batch_size=batch_size),
                          pipeline.evaluation_steps(source, batch_size))
-    with assembly.data_errors(source):
+    with assembly.data_errors(dataset):
         values = evaluate()
     print(json.dumps({'step': step, 'split': args.split, **values}, indent=2))
 

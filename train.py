@@ -26,7 +26,7 @@ def run(recipe, options=Options(), name='run'):
         What is in results.json; README describes each field.
 
     Raises:
-        UserError: an argument cannot work. RunError: the run cannot go on. trainer.Stopped: it was stopped, and saved.
+        UserError: an argument cannot work. RunError: the run cannot go on. Stopped: it was stopped, and saved.
     """
     # 1. Whose folder is it, and is anything left to do?
     workdir = Workdir(options.workdir or default_workdir(name, {}))
@@ -54,7 +54,6 @@ def run(recipe, options=Options(), name='run'):
     jit, jit_reason = use_jit(options.jit, recipe.model, devices.kind)
     trainer = Trainer(recipe, devices, task, lambda: assembly.build_model(recipe, task), total_steps=total_steps,
                       workdir=workdir.path, jit=jit)
-    workdir.claim(recipe)
     trainer.restore(dataset.fingerprint)
 
     def training(start_step):
@@ -62,6 +61,7 @@ def run(recipe, options=Options(), name='run'):
                                         transform=recipe.augment, start_step=start_step)
 
     trainer.count_flops(training(0))
+    workdir.claim(recipe)          # only now: what is wrong so far leaves no folder behind
     _print_head(name, workdir, recipe, devices, dataset, trainer, f'XLA {"on" if jit else "off"}: {jit_reason}')
 
     # 5. The loop.
@@ -70,11 +70,11 @@ def run(recipe, options=Options(), name='run'):
         return trainer.evaluator(pipeline.evaluation_slices(source, task.features, batch_size=recipe.batch_size),
                                  pipeline.evaluation_steps(source, recipe.batch_size))
 
-    with assembly.data_errors(dataset.train):
+    with assembly.data_errors(dataset):
         trainer.train(training, evaluator('validation'), options)
 
-    # 6. Exact evaluation.
-    values = evaluator('test')()
+        # 6. Exact evaluation.
+        values = evaluator('test')()
 
     # 7. The export, rebuilt without the strategy, and checked.
     difference = assembly.export_run(workdir, trainer, dataset) if options.export else None

@@ -1,0 +1,86 @@
+"""What happens where rooms meet: broken files, missing checkpoints, models that do not fit their data."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import assembly
+import data
+from data.pipeline import training_slices
+from errors import RunError, UserError
+from recipes import RECIPES
+from training.checkpoint import Checkpoints
+from training.state import TrainState, inference_arrays
+from workdir import Workdir
+
+
+@pytest.fixture
+def images(tmp_path):
+    for kind in ('cats', 'dogs'):
+        (tmp_path / 'images' / kind).mkdir(parents=True)
+        for i in range(20):
+            Image.fromarray(np.full([9, 8, 3], i, np.uint8)).save(tmp_path / 'images' / kind / f'{i}.png')
+    return tmp_path / 'images'
+
+
+def test_a_file_that_breaks_after_the_start_is_named(images):
+    dataset = data.open_dataset(f'files/{images}', image_size=8)
+    batches = iter(training_slices(dataset.train, dataset.features, batch_size=8, seed=0)())
+    next(batches)
+    for file in images.glob('*/*.png'):
+        file.write_bytes(file.read_bytes()[:40])            # the signature is still there
+    with pytest.raises(RunError, match=r'\d+.png cannot be read as an image any more; mend or remove it'):
+        with assembly.data_errors(dataset):
+            for _ in range(50):
+                next(batches)
+
+
+def test_a_model_that_does_not_fit_its_data_is_one_line():
+    with pytest.raises(UserError, match='`task` classification needs a dataset of images'):
+        assembly.open_data(RECIPES['mlp_digits'].replace(dataset='number_words'))
+    recipe = RECIPES['mlp_digits'].replace(size='tiny')
+    with pytest.raises(UserError, match="`size` is not an option of model 'mlp'.*Received: size='tiny'"):
+        assembly.build_model(recipe, assembly.open_data(recipe)[1])
+
+
+def saved_run(folder, recipe, average=None):
+    """A run's folder with one checkpoint of an untrained model, and with an average of its weights if wanted."""
+    workdir = Workdir(folder)
+    workdir.claim(recipe)
+    model = assembly.build_model(recipe, assembly.open_data(recipe)[1])
+    arrays = TrainState(model).arrays()
+    if average is not None:
+        arrays |= {name.replace('model/', 'average/', 1): np.full_like(v, average) for name, v in arrays.items()}
+    checkpoints = Checkpoints(workdir.checkpoints)
+    checkpoints.save(7, arrays, {})
+    checkpoints.wait()
+    return model
+
+
+def test_a_run_is_loaded_from_its_folder_alone(tmp_path):
+    model = saved_run(tmp_path / 'run', RECIPES['mlp_digits'].replace(seed=3))
+    recipe, dataset, _, loaded, step = assembly.load(tmp_path / 'run')
+    assert (recipe.seed, dataset.name, step) == (3, 'digits', 7)
+    for ours, theirs in zip(model.get_weights(), loaded.get_weights()):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_averaged_weights_are_what_is_loaded(tmp_path):
+    saved_run(tmp_path / 'run', RECIPES['mlp_digits'], average=0.5)
+    assert all((w == 0.5).all() for w in assembly.load(tmp_path / 'run')[3].get_weights())
+    saved = {'model/a': 1, 'model/b': 2, 'average/a': 3, 'optimizer/x': 4}
+    assert inference_arrays(saved) == {'model/a': 3, 'model/b': 2}
+
+
+@pytest.mark.parametrize('which', ['best', '8', 'last'])
+def test_a_checkpoint_that_is_not_there(tmp_path, which):
+    saved_run(tmp_path / 'run', RECIPES['mlp_digits'])
+    with pytest.raises(UserError, match=f"`checkpoint` must be newest, best or a step of .*7.*checkpoint='{which}'"):
+        assembly.load(tmp_path / 'run', which)
+
+
+def test_the_seed_alone_decides_the_first_weights():
+    recipe = RECIPES['mlp_digits']
+    task = assembly.open_data(recipe)[1]
+    a, b, c = (assembly.build_model(r, task).get_weights() for r in (recipe, recipe, recipe.replace(seed=1)))
+    assert all((x == y).all() for x, y in zip(a, b)) and (a[0] != c[0]).any()
