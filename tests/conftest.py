@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -17,6 +18,16 @@ def clean_environment(**changes):
     """The environment without what this process set for itself: TensorFlow's noise is part of what is tested."""
     environment = {k: v for k, v in os.environ.items() if k not in ('TF_CPP_MIN_LOG_LEVEL', 'TF_CONFIG', 'TPU_NAME')}
     return {**environment, **changes}
+
+
+def copy_project(folder):
+    """The files of the project, without what git ignores, in a folder of their own."""
+    names = subprocess.run(['git', 'ls-files', '-co', '--exclude-standard'], cwd=ROOT, capture_output=True, text=True,
+                           check=True).stdout.splitlines()
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    return folder
 
 
 @pytest.fixture(scope='session')

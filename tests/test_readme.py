@@ -6,13 +6,12 @@ The first two blocks install and run the tests: .ci/run executes them.
 import json
 import pathlib
 import re
-import shutil
 import subprocess
 import sys
 
 import pytest
 
-from tests.conftest import ROOT, clean_environment
+from tests.conftest import ROOT, clean_environment, copy_project
 
 README = (ROOT / 'README.md').read_text(encoding='utf-8')
 LEAST = {      # workdir -> (metric, at least)
@@ -44,12 +43,7 @@ def test_files_and_commands_that_the_readme_names_exist():
 @pytest.fixture(scope='module')
 def executed(tmp_path_factory):
     """A copy of the project in which every block but the first two has run."""
-    copy = tmp_path_factory.mktemp('readme') / 'project'
-    tracked = subprocess.run(['git', 'ls-files', '-co', '--exclude-standard'], cwd=ROOT, capture_output=True, text=True,
-                             check=True).stdout.split()
-    for name in tracked:
-        (copy / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, copy / name)
+    copy = copy_project(tmp_path_factory.mktemp('readme') / 'project')
     bin_folder = pathlib.Path(sys.executable).parent
     environment = clean_environment(PATH=f'{bin_folder}:/usr/bin:/bin', PYTHONPATH=str(copy))
     run_all = [('bash', 'python train.py --model=cnn'), *blocks()[2:]]
