@@ -86,9 +86,9 @@ def test_the_same_command_again_does_nothing(finished, run_python):
     assert {f: f.stat().st_mtime_ns for f in workdir.rglob('*')} == before
 
 
-def interrupted(workdir, number, after_step):
+def interrupted(workdir, number, after_step, command=RUN):
     """Starts the run, sends the signal when the checkpoint of `after_step` is there. Returns exit code and output."""
-    process = subprocess.Popen([sys.executable, *RUN, f'--workdir={workdir}'], cwd=ROOT, text=True,
+    process = subprocess.Popen([sys.executable, *command, f'--workdir={workdir}'], cwd=ROOT, text=True,
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     deadline = time.time() + 120
     while not list((workdir / 'checkpoints').glob(f'step-{after_step:08d}-*')):
@@ -113,6 +113,21 @@ def test_killed_stopped_and_resumed_equals_never_interrupted(finished, run_pytho
         assert results(other)[key] == results(workdir)[key]
     steps = [json.loads(line)['step'] for line in (other / 'metrics.jsonl').read_text().splitlines()]
     assert steps == sorted(steps)                    # what was run twice is recorded once
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('flags', [
+    ['--model=cnn', '--steps=60', '--augment=flip_shift'],
+    ['--model=lstm', '--steps=60', '--accumulate=2'],
+    ['--model=transformer', '--steps=30', '--warmup_steps=5', '--batch_size=32', '--ema=0.9']], ids=lambda f: f[0][8:])
+def test_kill_minus_nine_changes_nothing_for_any_model(run_python, tmp_path, flags):
+    command = ['train.py', *flags, '--checkpoint_every=5', '--steps_per_call=2', '--noexport']
+    run_python(*command, f'--workdir={tmp_path / "whole"}')
+    assert interrupted(tmp_path / 'killed', signal.SIGKILL, 15, command)[0] == -signal.SIGKILL
+    run_python(*command, f'--workdir={tmp_path / "killed"}')
+    whole, killed = results(tmp_path / 'whole'), results(tmp_path / 'killed')
+    for key in ('weights_sha256', 'eval', 'best'):
+        assert killed[key] == whole[key]
 
 
 def test_two_replicas_end_where_one_does(finished, run_python, tmp_path):

@@ -67,7 +67,7 @@ class TrainStep:
         before = [tf.identity(v.value) for v in self.model.non_trainable_weights]
         gradients, totals = self._accumulated(batch, step, first_row)
         gradients, totals = context.all_reduce(tf.distribute.ReduceOp.SUM, (gradients, totals))
-        norm, finite = self._update(gradients, totals['loss'][1], before)
+        norm, finite = self._update(gradients, *totals['loss'], before)
         return _with_health(totals, norm, finite)
 
     def _accumulated(self, batch, step, first_row):
@@ -98,8 +98,8 @@ class TrainStep:
                                   unconnected_gradients=tf.UnconnectedGradients.ZERO)
         return [tf.convert_to_tensor(g) for g in gradients], totals     # dense: an embedding's rows too
 
-    def _apply(self, gradients, weight, before):
-        """Updates this replica's copies from the summed gradients. Returns (norm of the mean gradient, finite).
+    def _apply(self, gradients, loss, weight, before):
+        """Updates this replica's copies from global sums. Returns (norm of the mean gradient, whether all is finite).
 
         before: what the non-trainable weights were before the forward pass.
         """
@@ -107,7 +107,7 @@ class TrainStep:
         if self._loss_scale:
             scale *= self._batch_size / self._loss_scale.scale
         norm = tf.linalg.global_norm(gradients) * scale
-        finite = tf.math.is_finite(norm)     # one number tells: a sum of squares hides no inf and no nan
+        finite = tf.math.is_finite(norm) & tf.math.is_finite(loss)     # a sum of squares hides no inf and no nan
         if self._clip_norm:
             scale *= tf.minimum(1., self._clip_norm / tf.maximum(norm, 1e-20))
 
