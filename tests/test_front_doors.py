@@ -130,6 +130,7 @@ def test_kill_minus_nine_changes_nothing_for_any_model(run_python, tmp_path, fla
         assert killed[key] == whole[key]
 
 
+@pytest.mark.slow
 def test_two_replicas_end_where_one_does(finished, run_python, tmp_path):
     workdir, _ = finished
     run_python(*RUN, '--noexport', '--virtual_devices=2', f'--workdir={tmp_path / "run"}')
@@ -171,6 +172,7 @@ def test_the_saved_model_serves_without_the_project(finished, image, run_python,
         np.testing.assert_allclose(answer['probabilities'], predicted['probabilities'], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_evaluation_depends_on_neither_batch_nor_replicas(finished, run_python):
     workdir, _ = finished
     done = run_python('evaluate.py', f'--workdir={workdir}', '--batch_size=76', '--virtual_devices=4')

@@ -92,6 +92,7 @@ print(out['ids'].numpy().tolist(), [text.decode() for text in out['back'].numpy(
 """
 
 
+@pytest.mark.slow
 def test_a_saved_model_needs_none_of_our_code(tmp_path):
     module = tf.Module()
     module.features = features = open_dataset('number_words').features

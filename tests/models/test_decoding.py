@@ -42,6 +42,7 @@ def test_each_step_gives_the_logits_of_decode(options):
     np.testing.assert_allclose(stepwise(model, tf.constant(SOURCE), tf.constant(TARGET)), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_steps_compile_with_xla():
     model = small(num_layers=1)
     compiled = tf.function(lambda *inputs: stepwise(model, *inputs), jit_compile=True)

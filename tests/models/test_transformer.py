@@ -178,8 +178,9 @@ def test_attention_weights():
             assert np.all(np.array(value)[0, ..., 3:] == 0)  # the padding of the first source
 
 
-@pytest.mark.parametrize('policy', ['float32', pytest.param('mixed_bfloat16', marks=pytest.mark.slow),
-                                    pytest.param('mixed_float16', marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('policy', ['float32', 'mixed_bfloat16',
+                                    'mixed_float16'])
 def test_training_step_compiles_with_xla(policy):
     model = small(dtype=policy, dropout=0.0, num_layers=1)
 
@@ -208,6 +209,7 @@ def test_any_length_when_called_in_a_functional_model():
     np.testing.assert_allclose(functional(INPUTS), model(INPUTS), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_learns_to_reverse():
     keras.utils.set_random_seed(0)
     model = small(num_layers=1, d_model=32, d_ff=64, dropout=0.0)

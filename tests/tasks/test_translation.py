@@ -77,6 +77,7 @@ def decoded():
     return model, source, *greedy_decode(model, source, LENGTH)
 
 
+@pytest.mark.slow
 def test_eagerly_and_compiled_the_same(decoded):
     model, source, ids, scores = decoded
     for jit_compile in (False, True):
