@@ -179,8 +179,7 @@ def test_attention_weights():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('policy', ['float32', 'mixed_bfloat16',
-                                    'mixed_float16'])
+@pytest.mark.parametrize('policy', ['float32', 'mixed_bfloat16', 'mixed_float16'])
 def test_training_step_compiles_with_xla(policy):
     model = small(dtype=policy, dropout=0.0, num_layers=1)
 
