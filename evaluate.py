@@ -20,10 +20,10 @@ def main(arguments):
     frontdoor.required('workdir')
     with frontdoor.quiet_tensorflow():
         import assembly
-        import strategies
+        from strategies import selection
     from data import pipeline
     from training.evaluation import Evaluator
-    devices = strategies.select(args.strategy, args.virtual_devices, args.tpu)
+    devices = selection.select(args.strategy, args.virtual_devices, args.tpu)
     assembly.make_deterministic()
     with devices.strategy.scope():
         recipe, dataset, task, model, step = assembly.load(args.workdir, args.checkpoint, args.data_dir)

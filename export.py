@@ -21,8 +21,8 @@ def main(arguments):
         raise UserError(f'`output` must be new, or a SavedModel to replace. Received: output={args.output!r}')
     with frontdoor.quiet_tensorflow():
         import assembly
-        import strategies
-    strategies.select('cpu')
+        from strategies import selection
+    selection.select('cpu')
     _, dataset, task, model, step = assembly.load(args.workdir, args.checkpoint, args.data_dir)
     difference = assembly.export(output, model, model, dataset, task)
     print(f'{output}: step {step} of {args.workdir}, differs from the model by at most {difference:.1e}')

@@ -26,8 +26,8 @@ def main(arguments):
                         f'{", ".join(given) or "none"}')
     with frontdoor.quiet_tensorflow():
         import assembly
-        import strategies
-    strategies.select('cpu')
+        from strategies import selection
+    selection.select('cpu')
     _, _, task, model, _ = assembly.load(args.workdir, args.checkpoint, args.data_dir)
     wanted = KINDS[task.features.kind]
     if given != [wanted]:

@@ -38,11 +38,11 @@ def run(recipe, options=Options(), name='run'):
     # 2. The devices. TensorFlow is imported only here, so that --help and a mistyped flag answer at once.
     with frontdoor.quiet_tensorflow():
         import assembly
-        import strategies
+        from strategies import selection
     from data import pipeline
     from training.jit import use_jit
     from training.trainer import Trainer
-    devices = strategies.select(options.strategy, options.virtual_devices, options.tpu)
+    devices = selection.select(options.strategy, options.virtual_devices, options.tpu)
     assembly.make_deterministic()
 
     # 3. The data, and what its outputs mean.

@@ -2,7 +2,7 @@
 
 import assembly
 import recipes
-import strategies
+from strategies import selection
 from data import pipeline
 from training.jit import use_jit
 from training.loop import StepRunner
@@ -16,7 +16,7 @@ def recipe_loop(model, jit='auto', devices=None):
         (StepRunner, recipe, task, dataset function, whether XLA compiles the step)
     """
     _, recipe = recipes.find(model=model)
-    devices = devices or strategies.select('cpu')
+    devices = devices or selection.select('cpu')
     assembly.make_deterministic()
     dataset, task = assembly.open_data(recipe)
     compiled, _ = use_jit(jit, model, devices.kind)

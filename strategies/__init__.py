@@ -1,3 +1,1 @@
-"""Which devices train. See selection.py."""
-
-from strategies.selection import Devices, select
+"""Which devices train: selection.py chooses, workers.py starts processes. Importing this imports no TensorFlow."""

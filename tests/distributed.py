@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-import strategies
+from strategies import selection
 from models.dropout import Dropout
 from recipes import Recipe
 from tasks.task import Task, weighted
@@ -101,7 +101,7 @@ CASES = {
 
 def steps(replicas, *names):
     """Prints, for each case, the weights after a run; the copies of all replicas must be equal bit for bit."""
-    devices = strategies.select('cpu', virtual_devices=int(replicas))
+    devices = selection.select('cpu', virtual_devices=int(replicas))
     tf.config.experimental.enable_op_determinism()
     out = {}
     for name in names or CASES:

@@ -25,7 +25,7 @@ class Trainer:
 
     Args:
         recipe: how the result comes about. total_steps: its length in steps.
-        devices: a strategies.Devices.
+        devices: a strategies.selection.Devices.
         task: a tasks.Task.
         build: function () -> Keras model, called under the strategy's scope.
         workdir: folder for checkpoints and logs.

@@ -5,9 +5,8 @@ import json
 import pytest
 import tensorflow as tf
 
-import strategies
+from strategies import selection
 from errors import UserError
-from strategies.selection import cluster_size
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +17,7 @@ def no_cluster(monkeypatch):
 
 @pytest.mark.parametrize('strategy', ['auto', 'cpu'])
 def test_a_cpu_is_one_replica_and_says_why(strategy):
-    devices = strategies.select(strategy)
+    devices = selection.select(strategy)
     assert (devices.name, devices.kind, devices.replicas, devices.workers) == ('cpu', 'cpu', 1, 1)
     assert devices.is_chief
     assert ('found no GPU' if strategy == 'auto' else 'asked for') in str(devices)
@@ -35,30 +34,30 @@ def test_a_cpu_is_one_replica_and_says_why(strategy):
 ])
 def test_errors_are_one_line_and_nothing_falls_back(arguments, message):
     with pytest.raises(UserError, match=message) as error:
-        strategies.select(**arguments)
+        selection.select(**arguments)
     assert '\n' not in str(error.value)
 
 
 def test_virtual_devices_after_tensorflow_started_is_an_error():
     tf.config.list_logical_devices()
     with pytest.raises(UserError, match='must be selected before anything else uses TensorFlow'):
-        strategies.select('cpu', virtual_devices=2)
+        selection.select('cpu', virtual_devices=2)
 
 
 @pytest.mark.parametrize('text', ['{', '[1]', '3'])
 def test_a_broken_cluster_is_shown(monkeypatch, text):
     monkeypatch.setenv('TF_CONFIG', text)
     with pytest.raises(UserError, match='`TF_CONFIG` must be JSON with a `cluster`'):
-        strategies.select('auto')
+        selection.select('auto')
 
 
 def test_a_cluster_counts_its_chief(monkeypatch):
     cluster = {'chief': ['a:1'], 'worker': ['b:1', 'c:1']}
     monkeypatch.setenv('TF_CONFIG', json.dumps({'cluster': cluster, 'task': {'type': 'worker', 'index': 1}}))
-    assert cluster_size() == 3
+    assert selection.cluster_size() == 3
 
 
 def test_auto_takes_a_named_tpu_seriously(monkeypatch):
     monkeypatch.setenv('TPU_NAME', 'my-tpu')
     with pytest.raises(UserError, match='needs a TPU at \'my-tpu\''):
-        strategies.select('auto')
+        selection.select('auto')
