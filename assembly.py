@@ -9,10 +9,14 @@ import tensorflow as tf
 import data
 import models
 import tasks
+from data import pipeline
 from errors import RunError, UserError
 from tasks import serving
 from training.checkpoint import Checkpoints
+from training.jit import use_jit
+from training.micro_batches import micro_batches
 from training.state import TrainState, inference_arrays
+from training.trainer import Trainer
 from workdir import Workdir
 
 EXPORT_CHECKED = 64     # test examples on which an export is compared with its model
@@ -34,6 +38,44 @@ def build_model(recipe, task):
     with _policy(POLICIES[recipe.precision]):
         return models.build(recipe.model, task.sizes, size=recipe.size or None,
                             dropout=None if recipe.dropout < 0 else recipe.dropout)
+
+
+class Batches:
+    """The batches of a recipe: for the loop, for an evaluation, and for a report.
+
+    Raises:
+        UserError: the batch cannot be divided over the replicas and micro-batches.
+    """
+
+    def __init__(self, recipe, dataset, task, replicas):
+        self._recipe, self._dataset, self._features = recipe, dataset, task.features
+        pipeline.per_replica(recipe.batch_size, replicas)
+        micro_batches(recipe.accumulate, replicas)
+
+    def training(self, start_step):
+        """The dataset function of the steps from `start_step` on."""
+        recipe = self._recipe
+        return pipeline.training_slices(self._dataset.train, self._features, batch_size=recipe.batch_size,
+                                        seed=recipe.seed, transform=recipe.augment, start_step=start_step)
+
+    def evaluation(self, split):
+        """(dataset function, number of global batches) of a split."""
+        source, batch_size = self._dataset.split(split), self._recipe.batch_size
+        return (pipeline.evaluation_slices(source, self._features, batch_size=batch_size),
+                pipeline.evaluation_steps(source, batch_size))
+
+    def examples(self, step):
+        """The indices of the training examples in a step's global batch, in order."""
+        recipe = self._recipe
+        return pipeline.examples_of(self._dataset.train, batch_size=recipe.batch_size, seed=recipe.seed, step=step)
+
+
+def make_trainer(recipe, dataset, task, devices, workdir, jit='auto'):
+    """Returns (Trainer, a line that says whether XLA compiles its step, and why)."""
+    compiled, reason = use_jit(jit, recipe.model, devices.kind)
+    trainer = Trainer(recipe, devices, task, lambda: build_model(recipe, task), workdir=workdir.path, jit=compiled,
+                      total_steps=training_steps(recipe, dataset))
+    return trainer, f'XLA {"on" if compiled else "off"}: {reason}'
 
 
 def make_deterministic():

@@ -1,7 +1,6 @@
 """The exceptions that a front door prints as one line, and the look-up that explains itself."""
 
 import difflib
-import signal
 
 
 class UserError(ValueError):
@@ -16,12 +15,12 @@ class RunError(Exception):
 
 
 class Stopped(Exception):
-    """SIGTERM or Ctrl-C: the run saved its state and can go on from `step`."""
+    """The run was stopped by `cause`: SIGTERM, SIGINT (Ctrl-C) or max_minutes. step: at which it was saved, if now."""
 
-    def __init__(self, step, number):
-        super().__init__(f'stopped by {signal.Signals(number).name} and saved at step {step}; '
-                         'the same command goes on from there')
-        self.step, self.number = step, number
+    def __init__(self, cause, step=None):
+        saved = 'what was saved before is there' if step is None else f'saved at step {step}'
+        super().__init__(f'stopped by {cause}; {saved}; the same command goes on from there')
+        self.cause, self.step = cause, step
 
 
 def lookup(known, name, argument):

@@ -38,7 +38,10 @@ def required(*names):
 
 
 def run(main, define):
-    """Parses flags and calls main(positional arguments). Ends the process; a user's mistake is one line."""
+    """Parses flags, calls main(positional arguments) and ends the process with what it returns, None being 0.
+
+    A user's mistake is one line.
+    """
     define()
     app.run(lambda argv: sys.exit(_guarded(main, argv[1:])), flags_parser=_parse)
 
@@ -52,17 +55,17 @@ def _parse(argv):
 
 
 def _guarded(main, arguments):
+    signal.signal(signal.SIGTERM, _stop)
     if not flags.FLAGS['verbosity'].present:
         logging.set_verbosity(logging.ERROR)      # TensorFlow logs through absl too
     try:
-        main(arguments)
-        return 0
+        return main(arguments) or 0
     except UserError as error:
         _fail(error)
         return USAGE
     except Stopped as stop:
         print(stop, flush=True)
-        return PREEMPTED if stop.number == signal.SIGTERM else INTERRUPTED
+        return INTERRUPTED if stop.cause == 'SIGINT' else PREEMPTED
     except KeyboardInterrupt:
         _fail('interrupted; what was saved before is there')
         return INTERRUPTED
@@ -72,6 +75,11 @@ def _guarded(main, arguments):
     except RunError as error:
         _fail(error)
         return FAILED
+
+
+def _stop(number, _):
+    """Before and after the training loop, which has its own way, SIGTERM ends the process where it is."""
+    raise Stopped(signal.Signals(number).name)
 
 
 def _fail(message):

@@ -8,7 +8,9 @@ Exit codes: 0 done, 1 the run failed, 2 a flag is wrong, 75 SIGTERM (saved: star
 """
 
 import json
+import os
 import platform
+import sys
 
 from absl import flags
 
@@ -16,6 +18,7 @@ import frontdoor
 import recipes
 from errors import UserError
 from recipes import Options, Recipe
+from strategies import workers
 from workdir import Workdir, default_workdir
 
 
@@ -39,59 +42,39 @@ def run(recipe, options=Options(), name='run'):
     with frontdoor.quiet_tensorflow():
         import assembly
         from strategies import selection
-    from data import pipeline
-    from training.jit import use_jit
-    from training.trainer import Trainer
     devices = selection.select(options.strategy, options.virtual_devices, options.tpu)
     assembly.make_deterministic()
 
     # 3. The data, and what its outputs mean.
     dataset, task = assembly.open_data(recipe, options.data_dir)
-    total_steps = assembly.training_steps(recipe, dataset)
-    _check_division(recipe, devices, pipeline)
+    batches = assembly.Batches(recipe, dataset, task, devices.replicas)
 
     # 4. The model under the strategy's scope, at the newest checkpoint if there is one.
-    jit, jit_reason = use_jit(options.jit, recipe.model, devices.kind)
-    trainer = Trainer(recipe, devices, task, lambda: assembly.build_model(recipe, task), total_steps=total_steps,
-                      workdir=workdir.path, jit=jit)
+    trainer, jit_reason = assembly.make_trainer(recipe, dataset, task, devices, workdir, options.jit)
     trainer.restore(dataset.fingerprint)
-
-    def training(start_step):
-        return pipeline.training_slices(dataset.train, task.features, batch_size=recipe.batch_size, seed=recipe.seed,
-                                        transform=recipe.augment, start_step=start_step)
-
-    trainer.count_flops(training(0))
-    workdir.claim(recipe)          # only now: what is wrong so far leaves no folder behind
-    _print_head(name, workdir, recipe, devices, dataset, trainer, f'XLA {"on" if jit else "off"}: {jit_reason}')
+    trainer.count_flops(batches.training(0))
+    if devices.is_chief:
+        workdir.claim(recipe)          # only now: what is wrong so far leaves no folder behind
+        _print_head(name, workdir, recipe, devices, dataset, trainer, jit_reason)
 
     # 5. The loop.
-    def evaluator(split):
-        source = dataset.split(split)
-        return trainer.evaluator(pipeline.evaluation_slices(source, task.features, batch_size=recipe.batch_size),
-                                 pipeline.evaluation_steps(source, recipe.batch_size))
-
-    with assembly.data_errors(dataset):
-        trainer.train(training, evaluator('validation'), options)
+    with assembly.data_errors(dataset), selection.worker_errors(devices):
+        validate = trainer.evaluator(*batches.evaluation('validation'))
+        trainer.train(batches.training, validate, batches.examples, options)
 
         # 6. Exact evaluation.
-        values = evaluator('test')()
+        values = trainer.evaluator(*batches.evaluation('test'))()
 
-    # 7. The export, rebuilt without the strategy, and checked.
-    difference = assembly.export_run(workdir, trainer, dataset) if options.export else None
-
-    # 8. The results.
-    results = _results(recipe, devices, dataset, trainer, values)
-    results |= {'export_dir': str(workdir.export) if options.export else None, 'export_max_abs_diff': difference}
-    workdir.finish(results)
-    _print_end(workdir, results)
+        # 7. The export, rebuilt without the strategy, and checked; and 8. the results: both are the chief's.
+        results = _results(recipe, devices, dataset, trainer, values)
+        if devices.is_chief:
+            difference = assembly.export_run(workdir, trainer, dataset) if options.export else None
+            results |= {'export_dir': str(workdir.export) if options.export else None,
+                        'export_max_abs_diff': difference}
+            workdir.finish(results)
+            _print_end(workdir, results)
+        devices.wait_for_all()
     return results
-
-
-def _check_division(recipe, devices, pipeline):
-    rows = pipeline.per_replica(recipe.batch_size, devices.replicas)
-    if rows % recipe.accumulate:
-        raise UserError('`accumulate` must divide the examples of a replica. Received: '
-                        f'accumulate={recipe.accumulate}, examples a replica={rows}')
 
 
 def _print_head(name, workdir, recipe, devices, dataset, trainer, jit):
@@ -142,7 +125,23 @@ def main(arguments):
     overrides = {k: v for k, v in overrides.items() if getattr(recipe, k) != v}
     options = frontdoor.given(Options)
     options['workdir'] = options.get('workdir') or default_workdir(name, overrides)
-    run(recipe.replace(**overrides), Options(**options), name)
+    recipe, options = recipe.replace(**overrides), Options(**options)
+    if options.num_workers:
+        return _launch(recipe, options)
+    run(recipe, options, name)
+
+
+def _launch(recipe, options):
+    """This command again as `num_workers` processes, which form a cluster. Returns the exit code."""
+    if options.strategy not in ('auto', 'multiworker'):
+        raise UserError(f'`num_workers` needs strategy multiworker. Received: num_workers={options.num_workers}, '
+                        f'strategy={options.strategy}')
+    if 'TF_CONFIG' in os.environ:
+        raise UserError('`num_workers` starts a cluster of its own, but TF_CONFIG names one. '
+                        f'Received: num_workers={options.num_workers}, TF_CONFIG={os.environ["TF_CONFIG"]!r}')
+    Workdir(options.workdir).check(recipe)        # a mistake here is one line, and not one from each worker
+    return workers.launch([sys.executable, *sys.argv, '--num_workers=0', '--strategy=multiworker'],
+                          options.num_workers)
 
 
 def define_flags():

@@ -16,7 +16,6 @@ from errors import UserError, lookup
 
 # A run's permutation and its augmentation must not draw the same numbers from the same seed.
 SHUFFLE, AUGMENT = 1, 2
-FOREVER = 2 ** 62
 
 
 def shuffled_rows(stream, num_examples, seed):
@@ -30,6 +29,12 @@ def shuffled_rows(stream, num_examples, seed):
                       tf.fill(tf.shape(epoch), tf.cast(SHUFFLE, tf.int64))], axis=1)
     return tf.raw_ops.RandomIndexShuffle(index=position, seed=tf.cast(seeds, tf.int32),
                                          max_index=tf.cast(num_examples - 1, tf.int64), rounds=4)
+
+
+def examples_of(source, *, batch_size, seed, step):
+    """int64 [B]: which examples of the source are in the global batch of this step, in order."""
+    positions = step * batch_size + tf.range(batch_size, dtype=tf.int64)
+    return shuffled_rows(positions, source.num_examples, seed)
 
 
 def per_replica(batch_size, replicas):
@@ -55,8 +60,7 @@ def training_slices(source, features, *, batch_size, seed, transform='none', sta
                 x = augment(x, transform, seed * 4 + AUGMENT, step, batch_size, first_row)
             return x, y, weights
 
-        local = _local_replicas(context)
-        return _map(tf.data.Dataset.range(start_step * local, FOREVER), batch)
+        return _map(tf.data.Dataset.counter(start_step * _local_replicas(context)), batch)
     return dataset_fn
 
 

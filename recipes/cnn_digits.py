@@ -6,5 +6,5 @@
 from recipes.recipe import Recipe
 
 RECIPE = Recipe(model='cnn', dataset='digits', image_size=64, channels=3, augment='shift',
-                batch_size=128, epochs=40, optimizer='adamw',
+                batch_size=128, accumulate=4, epochs=40, optimizer='adamw',
                 learning_rate=1e-3, schedule='cosine', weight_decay=0.05, label_smoothing=0.1, eval_every=200)

@@ -40,7 +40,8 @@ class Recipe:
     clip_norm: float = field(0., 'Limit on the global norm of the averaged gradient; 0 is no limit.')
     ema: float = field(0., 'Momentum of an exponential moving average of the weights, used by evaluation and export; '
                            '0 is none.')
-    accumulate: int = field(1, 'Micro-batches into which each replica splits its batch, to save memory.')
+    accumulate: int = field(1, 'Micro-batches in which the global batch is computed, spread over the replicas. They '
+                               'save memory; and a run has the same bits on any number of replicas that divides them.')
     # Regularisation and numbers
     dropout: float = field(-1., 'Dropout rate of models that have one; -1 keeps the model\'s own.')
     label_smoothing: float = field(0., 'Probability mass given to all classes alike in the training loss.')
@@ -60,6 +61,7 @@ class Recipe:
         """(field, rule, whether it holds) for every rule that needs no dataset and no device."""
         yield 'batch_size', 'must be at least 1', self.batch_size >= 1
         yield 'accumulate', 'must be at least 1', self.accumulate >= 1
+        yield 'accumulate', f'must divide `batch_size` ({self.batch_size})', self.batch_size % self.accumulate == 0
         yield 'steps', 'must not be negative', self.steps >= 0
         yield 'epochs', 'must not be negative', self.epochs >= 0
         yield 'epochs', f'and `steps` exclude each other (steps={self.steps})', not (self.steps and self.epochs)

@@ -3,13 +3,14 @@
 Asking for hardware that is not there is an error that says what was found and what to install. Only `auto` chooses.
 """
 
+import contextlib
 import dataclasses
-import json
 import os
 
 import tensorflow as tf
 
-from errors import UserError, lookup
+from errors import RunError, UserError, lookup
+from strategies import cluster
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +26,14 @@ class Devices:
     @property
     def replicas(self):
         return self.strategy.num_replicas_in_sync
+
+    def from_chief(self, data):
+        """bytes, those of the chief, on every worker; the others' are ignored."""
+        return cluster.from_chief(self.strategy, data) if self.workers > 1 else data
+
+    def wait_for_all(self):
+        """Returns when every worker has called it."""
+        self.from_chief(b'')
 
     def __str__(self):
         count = f'{self.replicas} replica' + ('s' if self.replicas > 1 else '')
@@ -54,9 +63,21 @@ def select(strategy='auto', virtual_devices=0, tpu=''):
         raise UserError(f'`strategy` must be selected before anything else uses TensorFlow: {error}') from error
 
 
+@contextlib.contextmanager
+def worker_errors(devices):
+    """Turns what TensorFlow says when another worker dies into one line."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if devices.workers == 1:
+            raise
+        raise RunError('another worker was lost, so that this one cannot go on; start all workers again, and the run '
+                       f'goes on from its newest checkpoint ({type(error).__name__})') from error
+
+
 def _auto(virtual_devices, tpu):
-    if cluster_size() > 1:
-        return _multiworker(virtual_devices, tpu, found='TF_CONFIG names a cluster')
+    if cluster.size() > 1:
+        return _multiworker(virtual_devices, tpu, found='auto found a cluster')
     if tpu or os.environ.get('TPU_NAME'):
         return _tpu(virtual_devices, tpu, found='a TPU is named')
     if tf.config.list_physical_devices('GPU'):
@@ -92,20 +113,18 @@ def _gpu(virtual_devices, _):
 
 
 def _multiworker(virtual_devices, _, found='asked for'):
-    workers = cluster_size()
+    workers = cluster.size()
     if not workers:
         raise UserError('`strategy` multiworker needs the environment variable TF_CONFIG, which names all workers and '
-                        'this one: {"cluster": {"worker": ["host:port", ...]}, '
-                        '"task": {"type": "worker", "index": 0}}. '
+                        f'this one: {cluster.EXAMPLE}; or Slurm\'s srun, or --num_workers on one machine. '
                         'Received: TF_CONFIG unset or without workers')
+    kind, index = cluster.task()
     gpus = tf.config.list_physical_devices('GPU')
     if virtual_devices > 1:
         _split_device('GPU' if gpus else 'CPU', virtual_devices)
-    config = json.loads(os.environ['TF_CONFIG'])
-    kind, index = config.get('task', {}).get('type', 'worker'), config.get('task', {}).get('index', 0)
-    strategy = tf.distribute.MultiWorkerMirroredStrategy()
-    return Devices('multiworker', 'gpu' if gpus else 'cpu', f'{found}; {kind} {index} of {workers}', strategy,
-                   workers=workers, is_chief=kind == 'chief' or ('chief' not in config['cluster'] and index == 0))
+    strategy = cluster.make_strategy(0 if gpus else virtual_devices)
+    return Devices('multiworker', 'gpu' if gpus else 'cpu', f'{found}; this is {kind} {index} of {workers}', strategy,
+                   workers=workers, is_chief=cluster.is_chief())
 
 
 def _tpu(_, tpu, found='asked for'):
@@ -120,16 +139,6 @@ def _tpu(_, tpu, found='asked for'):
                         f'{tf.__version__} drives TPUs only with the tensorflow-tpu wheel (pip install '
                         '"tensorflow-tpu==2.20.0" "libtpu==0.0.14" on a TPU VM). Received: strategy=tpu') from None
     return Devices('tpu', 'tpu', f'{found} ({address})', tf.distribute.TPUStrategy(resolver))
-
-
-def cluster_size():
-    """Number of workers (chief included) that TF_CONFIG names; 0 without one."""
-    text = os.environ.get('TF_CONFIG', '')
-    try:
-        cluster = json.loads(text or '{}').get('cluster', {})
-        return len(cluster.get('worker', [])) + len(cluster.get('chief', []))
-    except (ValueError, AttributeError):
-        raise UserError(f'`TF_CONFIG` must be JSON with a `cluster`. Received: TF_CONFIG={text!r}') from None
 
 
 def _split_device(device_type, count):

@@ -65,7 +65,7 @@ def slices(start_step, spoil=None):
             rows = slice(None) if replicas == 1 else None
             part = [t if rows else t[replica * b:replica * b + b] for t in (x, y, weights)]
             return tuple(tf.ensure_shape(t, [b, *t.shape[1:]]) for t in part)
-        return tf.data.Dataset.range(start_step * replicas, 10 ** 6).map(batch, deterministic=True)
+        return tf.data.Dataset.counter(start_step * replicas).map(batch, deterministic=True)
     return dataset_fn
 
 
@@ -74,9 +74,8 @@ def run(devices, jit=False, spoil=None, steps=6, batch_norm=False, **overrides):
                                                   'clip_norm': 0.3, 'ema': 0.9, **overrides})
     task = Squares(Features)
     trainer = Trainer(recipe, devices, task, lambda: build(batch_norm), total_steps=steps, workdir='unused', jit=jit)
-    runner = StepRunner(devices.strategy, trainer._step, slices(0, spoil), 0)
-    totals, _ = runner(steps)
-    return trainer, task.results(totals)
+    runner = StepRunner(devices.strategy, trainer._step, lambda start: slices(start, spoil), 0)
+    return trainer, task.results(runner(steps).totals)
 
 
 def copies(trainer):

@@ -104,7 +104,7 @@ def test_killed_stopped_and_resumed_equals_never_interrupted(finished, run_pytho
     other = tmp_path / 'run'
     assert interrupted(other, signal.SIGKILL, 20)[0] == -signal.SIGKILL
     code, output = interrupted(other, signal.SIGTERM, 50)
-    assert code == 75 and 'stopped by SIGTERM and saved at step' in output
+    assert code == 75 and 'stopped by SIGTERM; saved at step' in output
     done = run_python(*RUN, f'--workdir={other}')
     assert 'going on at step' in done.stdout
     for key in ('weights_sha256', 'eval', 'best'):
@@ -123,7 +123,7 @@ def test_kill_minus_nine_changes_nothing_for_any_model(run_python, tmp_path, fla
     run_python(*command, f'--workdir={tmp_path / "whole"}')
     assert interrupted(tmp_path / 'killed', signal.SIGKILL, 10, command)[0] == -signal.SIGKILL
     code, output = interrupted(tmp_path / 'killed', signal.SIGINT, 20, command)
-    assert code == 130 and 'stopped by SIGINT and saved at step' in output
+    assert code == 130 and 'stopped by SIGINT; saved at step' in output
     run_python(*command, f'--workdir={tmp_path / "killed"}')
     whole, killed = results(tmp_path / 'whole'), results(tmp_path / 'killed')
     for key in ('weights_sha256', 'eval', 'best'):

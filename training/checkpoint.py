@@ -58,14 +58,18 @@ class Checkpoints:
 
     def newest(self):
         """(arrays, metadata) of the newest sound checkpoint, or None. Broken ones are reported."""
-        return next(filter(None, map(self._read, reversed(self._files('step')))), None)
+        return decode(self.newest_bytes())
+
+    def newest_bytes(self):
+        """The newest sound file, as it is; b'' if there is none."""
+        return self._first_sound(reversed(self._files('step')))
 
     def best(self):
-        return next(filter(None, map(self._read, reversed(self._files('best')))), None)
+        return decode(self._first_sound(reversed(self._files('best'))))
 
     def at(self, step):
         """(arrays, metadata) of the checkpoint of this step, or None."""
-        return next(filter(None, (self._read(f) for f in self._files('step') if step_of(f) == step)), None)
+        return decode(self._first_sound(f for f in self._files('step') if step_of(f) == step))
 
     def steps(self):
         return sorted({step_of(f) for f in self._files('step')})
@@ -77,10 +81,11 @@ class Checkpoints:
 
     def _write(self, step, arrays, metadata, best):
         data = safetensors.numpy.save(arrays, metadata={'run': json.dumps({**metadata, 'step': step})})
-        digest = hashlib.sha256(data).hexdigest()[:32]
+        digest = _digest(data)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            for kind in ('step', 'best') if best else ('step',):
+            # The best first: a run that is killed between the two goes on before this step, and writes both again.
+            for kind in ('best', 'step') if best else ('step',):
                 write_atomically(self.folder / f'{kind}-{step:08d}-{digest}.safetensors', data)
         except OSError as error:
             left = [s for s in self.steps() if s != step]
@@ -95,17 +100,31 @@ class Checkpoints:
         for file in files:
             file.unlink(missing_ok=True)
 
+    def _first_sound(self, files):
+        return next(filter(None, map(self._read, files)), b'')
+
     def _read(self, file):
         try:
             data = file.read_bytes()
-            if hashlib.sha256(data).hexdigest()[:32] != PATTERN.fullmatch(file.name)[3]:
-                self._report(f'checkpoint {file.name} is broken (its bytes do not match its name): skipped')
-                return None
         except OSError as error:
             self._report(f'checkpoint {file.name} cannot be read ({error.strerror}): skipped')
-            return None
-        header = json.loads(data[8:8 + int.from_bytes(data[:8], 'little')])
-        return safetensors.numpy.load(data), json.loads(header['__metadata__']['run'])
+            return b''
+        if _digest(data) == PATTERN.fullmatch(file.name)[3]:
+            return data
+        self._report(f'checkpoint {file.name} is broken (its bytes do not match its name): skipped')
+        return b''
+
+
+def decode(data):
+    """Bytes of a checkpoint -> (arrays, metadata); b'' -> None."""
+    if not data:
+        return None
+    header = json.loads(data[8:8 + int.from_bytes(data[:8], 'little')])
+    return safetensors.numpy.load(data), json.loads(header['__metadata__']['run'])
+
+
+def _digest(data):
+    return hashlib.sha256(data).hexdigest()[:32]
 
 
 def step_of(file):

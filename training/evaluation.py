@@ -4,6 +4,8 @@ import collections
 
 import tensorflow as tf
 
+from training.micro_batches import summed
+
 # Sums leave the graph every so many batches: float32 counts exactly only up to 2^24.
 BATCHES_PER_CALL = 64
 
@@ -14,11 +16,14 @@ class Evaluator:
     Args:
         dataset_fn: from `data.pipeline.evaluation_slices`.
         batches: number of global batches in it.
+        pieces, sum_dtype: see micro_batches.py.
     """
 
-    def __init__(self, strategy, model, task, dataset_fn, batches):
+    def __init__(self, strategy, model, task, dataset_fn, batches, pieces=1, sum_dtype=tf.float32):
         self._strategy, self._task, self._model = strategy, task, model
-        self._dataset = strategy.distribute_datasets_from_function(dataset_fn)
+        self._pieces, self._sum_dtype = pieces, sum_dtype
+        # Endless, or several workers would ask each other before each batch whether there is one.
+        self._dataset = strategy.distribute_datasets_from_function(lambda context: dataset_fn(context).repeat())
         self._batches = batches
 
     def __call__(self):
@@ -39,8 +44,9 @@ class Evaluator:
         return totals
 
     def _batch(self, batch):
-        def replica(x, y, weights):
-            totals = self._task.evaluation_totals(self._model, x, y, weights)
+        def replica(*batch):
+            totals = summed(lambda piece, _: self._task.evaluation_totals(self._model, *piece), batch, self._pieces,
+                            self._sum_dtype)
             return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, totals)
-        summed = self._strategy.run(replica, args=batch)
-        return tf.nest.map_structure(lambda t: self._strategy.experimental_local_results(t)[0], summed)
+        totals = self._strategy.run(replica, args=batch)
+        return tf.nest.map_structure(lambda t: self._strategy.experimental_local_results(t)[0], totals)

@@ -4,47 +4,87 @@ What is due (a log line, an evaluation, a checkpoint) never changes the weights,
 never changes a result.
 """
 
-import signal
-import threading
+import contextlib
 import time
+from typing import NamedTuple
 
 import tensorflow as tf
 
-CALL_SECONDS = 1.      # about as long as a call into the graph lasts: the progress bar moves, Ctrl-C is answered
+CALL_SECONDS = 1.      # about as long as a call into the graph lasts: the progress bar moves
+NEVER = -1             # as a step
+
+
+class Call(NamedTuple):
+    """What a call into the graph did."""
+    steps: int
+    totals: dict         # {name: (sum, weight)} over the steps, and all replicas
+    waited: float        # seconds for which the last step waited for its data
+    flags: list          # what was asked for meanwhile, on any worker: see training/interrupt.py
+    first_bad: int       # the first step whose gradient was not finite, or NEVER
+    bad_run: int         # how many of the last steps, one after the other, were such
 
 
 class StepRunner:
-    """Runs steps `start .. start + count` of the pipeline in the graph and returns their summed totals."""
+    """Runs steps of the pipeline in the graph, from `next_step` on.
 
-    def __init__(self, strategy, step, dataset_fn, start_step):
-        self._strategy, self._step = strategy, step
-        self._iterator = iter(strategy.distribute_datasets_from_function(dataset_fn))
-        self.next_step = start_step
+    Args:
+        strategy: a tf.distribute.Strategy. step: a TrainStep.
+        dataset_fn: function (start step) -> dataset function, see data/pipeline.py.
+        start_step: int.
+        flags: float32 variable [F] in host memory: a call returns early when one is not 0, on any worker.
+    """
+
+    def __init__(self, strategy, step, dataset_fn, start_step, flags=None):
+        self._strategy, self._step, self._dataset_fn = strategy, step, dataset_fn
+        with tf.device('CPU:0'):
+            self._flags = tf.Variable(tf.zeros([1])) if flags is None else flags
+            self._banned = tf.Variable(tf.zeros([0], tf.int64), shape=[None])
+        self.seek(start_step)
+
+    def seek(self, step, banned=()):
+        """Goes to a step. banned: steps whose batches change nothing."""
+        self._banned.assign(tf.constant(sorted(banned), tf.int64))
+        self._iterator = iter(self._strategy.distribute_datasets_from_function(self._dataset_fn(step)))
+        self.next_step = step
+
+    def next_batch(self):
+        return next(self._iterator)
 
     def __call__(self, count):
-        """Returns ({name: (sum, weight)} as floats, seconds for which the last step waited for its data)."""
-        totals, waited = self._run(self._iterator, tf.constant(self.next_step, tf.int64), tf.constant(count))
-        self.next_step += count
-        return {name: (float(total), float(weight)) for name, (total, weight) in totals.items()}, float(waited)
+        """Runs `count` steps, or fewer if a flag was raised. Returns a Call."""
+        start, count = tf.constant(self.next_step, tf.int64), tf.constant(count, tf.int64)
+        steps, totals, waited, flags, first_bad, bad_run = self._run(self._iterator, start, count)
+        self.next_step += int(steps)
+        totals = {name: (float(total), float(weight)) for name, (total, weight) in totals.items()}
+        return Call(int(steps), totals, float(waited), flags.numpy().tolist(), int(first_bad), int(bad_run))
 
     @tf.function(reduce_retracing=True)
     def _run(self, iterator, start, count):
         totals = {name: (tf.zeros([]), tf.zeros([])) for name in self._step.totals_names}
-        waited = tf.zeros([], tf.float64)
-        for i in tf.range(count):
-            # The wait for data is sampled, at the last step of a call; tf.timestamp is refused by op determinism.
-            sampled = i == count - 1
+        waited, flags, done = tf.zeros([], tf.float64), tf.zeros_like(self._flags), tf.zeros([], tf.int64)
+        first_bad, bad_run, stop = tf.constant(NEVER, tf.int64), tf.zeros([], tf.int64), False
+        while done < count and not stop:
+            # A flag ends the call one step after the one that carried it: the host need not wait for a step's result
+            # before it starts the next.
+            stop = tf.reduce_any(flags > 0)
+            sampled = stop | (done == count - 1)
             with tf.control_dependencies(tf.nest.flatten(totals)):       # the step before has ended
                 asked = _clock_if(sampled)
             with tf.control_dependencies([asked]):
                 batch = next(iterator)
             with tf.control_dependencies(self._local(batch)):
                 waited += _clock_if(sampled) - asked
-            step_totals = self._strategy.run(self._step, args=(batch, start + tf.cast(i, tf.int64)))
-            local = tf.nest.map_structure(lambda t: self._local(t)[0], step_totals)
-            totals = {name: (total + local[name][0], weight + local[name][1])
+            step = start + done
+            allowed = tf.reduce_all(self._banned != step)
+            results = self._strategy.run(self._step, args=(batch, step, allowed, self._flags.value()))
+            more, flags = tf.nest.map_structure(lambda t: self._local(t)[0], results)
+            bad = allowed & (more['skipped'][0] > 0)
+            first_bad = tf.where(bad & (first_bad == NEVER), step, first_bad)
+            bad_run = tf.where(bad, bad_run + 1, 0)
+            totals = {name: (total + more[name][0], weight + more[name][1])
                       for name, (total, weight) in totals.items()}
-        return totals, waited
+            done += 1
+        return done, totals, waited, flags, first_bad, bad_run
 
     def _local(self, nested):
         """The first replica's tensors: enough to wait on, and equal on all replicas where they are totals."""
@@ -52,67 +92,31 @@ class StepRunner:
 
 
 def _clock_if(wanted):
-    """Seconds, or 0: a call back into Python costs microseconds, so not every step makes one."""
+    """Seconds, or 0: a call back into Python costs microseconds, so not every step makes one.
+
+    Not tf.timestamp, which op determinism refuses.
+    """
     return tf.cond(wanted, lambda: tf.ensure_shape(tf.numpy_function(time.perf_counter, [], tf.float64), []),
                    lambda: tf.zeros([], tf.float64))
 
 
-class Interrupt:
-    """Remembers SIGINT and SIGTERM until the loop can save and stop. A second Ctrl-C stops at once."""
-
-    def __init__(self):
-        self.received = None
-        self._before = {}
-
-    def __enter__(self):
-        if threading.current_thread() is threading.main_thread():     # Python delivers signals only there
-            self._before = {s: signal.signal(s, self._handle) for s in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *_):
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number, _):
-        if self.received == number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.received = number
-
-
-class Pace:
-    """How many steps to put into the next call, from the measured seconds a step, and up to the next thing due."""
-
-    def __init__(self, total, intervals, steps_per_call=0):
-        self._total, self._intervals, self._fixed = total, [n for n in intervals if n], steps_per_call
-        self._step_seconds = None
-
-    def next_count(self, step):
-        due = min([self._total - step] + [n - step % n for n in self._intervals])
-        if self._fixed:
-            return min(due, self._fixed)
-        if self._step_seconds is None:
-            return 1                      # the first call traces and compiles: it is timed alone
-        return max(1, min(due, int(CALL_SECONDS / self._step_seconds)))
-
-    def measured(self, count, seconds, first):
-        if not first:
-            self._step_seconds = max(seconds / count, 1e-6)
-        elif self._step_seconds is None:
-            self._step_seconds = CALL_SECONDS / 4      # a careful second call; then it is known
-
-
-def train(runner, total, pace, on_call, interrupt):
-    """Runs until `total` steps or an interrupt.
+def train(runner, total, intervals, on_call, interrupt=None, steps_per_call=0):
+    """Calls the runner up to each next thing due, until `total` steps.
 
     Args:
-        on_call: called after each call with (count, totals, data wait seconds, seconds, whether it was the first).
+        intervals: numbers of steps after which something is due; a call ends at each multiple of one; 0 is never.
+        on_call: function (Call, seconds, whether it was the first) -> whether to go on.
+        interrupt: on the chief, an Interrupt, by which a call lasts about a second; None elsewhere and in tests.
+        steps_per_call: instead, at most so many steps in a call.
     """
-    first = True
-    while runner.next_step < total and not interrupt.received:
-        count = pace.next_count(runner.next_step)
+    first, go_on = True, True
+    while runner.next_step < total and go_on:
+        step = runner.next_step
+        count = min([total - step] + [n - step % n for n in intervals if n])
+        count = 1 if first else min(count, steps_per_call or count)    # the first compiles: it is timed alone
+        timed = interrupt and not steps_per_call
         started = time.perf_counter()
-        totals, waited = runner(count)
-        seconds = time.perf_counter() - started
-        pace.measured(count, seconds, first)
-        on_call(count, totals, waited, seconds, first)
+        with interrupt.pause_after(CALL_SECONDS) if timed else contextlib.nullcontext():
+            call = runner(count)
+        go_on = on_call(call, time.perf_counter() - started, first)
         first = False

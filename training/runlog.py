@@ -25,23 +25,29 @@ class RunLog:
     def __init__(self, workdir, task, total_steps, batch_size, start_step=0, quiet=False):
         self._workdir, self._task, self._batch_size, self._quiet = pathlib.Path(workdir), task, batch_size, quiet
         self._total_steps, self._summaries = total_steps, None
-        self._clear()
         terminal = sys.stderr.isatty() and not quiet
         self._bar = tqdm.tqdm(total=total_steps, initial=start_step, unit='step', disable=not terminal, leave=False,
                               dynamic_ncols=True, smoothing=0.1)
-        if not quiet:
-            _drop_records_after(self._workdir / 'metrics.jsonl', start_step)
+        self.rewind(start_step)
 
-    def add(self, count, totals, waited, seconds, first):
-        """Takes the totals of one call. The first call, which compiles, does not count towards the throughput."""
-        for name, (total, weight) in totals.items():
+    def rewind(self, step):
+        """Goes back: records after `step` are removed, for those steps are run again."""
+        self._clear()
+        self._bar.reset(self._total_steps)
+        self._bar.update(step)
+        if not self._quiet:
+            _drop_records_after(self._workdir / 'metrics.jsonl', step)
+
+    def add(self, call, seconds, first):
+        """Takes what one call did. The first call, which compiles, does not count towards the throughput."""
+        for name, (total, weight) in call.totals.items():
             before = self._sums.get(name, (0., 0.))
             self._sums[name] = (before[0] + total, before[1] + weight)
         if not first:
-            self._steps, self._seconds = self._steps + count, self._seconds + seconds
-            self._waited += waited * count       # a sample of one of these steps
-        self._bar.update(count)
-        now = self._task.results(totals)
+            self._steps, self._seconds = self._steps + call.steps, self._seconds + seconds
+            self._waited += call.waited * call.steps       # a sample of one of these steps
+        self._bar.update(call.steps)
+        now = self._task.results(call.totals)
         shown = {name: f'{now[name]:.4g}' for name in ('loss', *self._task.training_metrics) if name in now}
         self._bar.set_postfix({**shown, 'examples/s': f'{self.examples_per_second:,.0f}'}, refresh=False)
 

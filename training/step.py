@@ -9,7 +9,7 @@ Because nothing is averaged before the all-reduce, N replicas compute what one d
 
 import tensorflow as tf
 
-from training import randomness
+from training import micro_batches, randomness
 
 # Loss scaling of float16 (arXiv:1710.03740, section 3.2): halve on overflow, double after this many good steps.
 INITIAL_LOSS_SCALE, GROW_AFTER = 2. ** 15, 2000
@@ -42,16 +42,18 @@ class TrainStep:
         optimizer: from `make_optimizer`.
         task: gives `training_totals` (see tasks/task.py).
         batch_size: global; with `replicas` it gives the position of a slice.
+        accumulate, sum_dtype: see micro_batches.py.
         jit: compile forward + backward, and the update, with XLA. The all-reduce stays outside: XLA cannot hold it
             under MirroredStrategy.
         loss_scale: a LossScale for float16, else None.
     """
 
     def __init__(self, model, optimizer, task, *, batch_size, replicas, seed=0, clip_norm=0., accumulate=1, jit=False,
-                 loss_scale=None):
+                 loss_scale=None, sum_dtype=tf.float32):
         self.model, self.optimizer, self.task = model, optimizer, task
         self._batch_size, self._rows = batch_size, batch_size // replicas
-        self._seed, self._clip_norm, self._accumulate, self._loss_scale = seed, clip_norm, accumulate, loss_scale
+        self._seed, self._clip_norm, self._loss_scale = seed, clip_norm, loss_scale
+        self._pieces, self._sum_dtype = micro_batches.micro_batches(accumulate, replicas), sum_dtype
         compiled = tf.function(jit_compile=True) if jit else lambda function: function
         self._micro_batch, self._update = compiled(self.forward_backward), compiled(self._apply)
 
@@ -59,29 +61,34 @@ class TrainStep:
     def totals_names(self):
         return ('loss', *self.task.training_metrics, 'grad_norm', 'skipped')
 
-    def __call__(self, batch, step):
-        """Returns the step's totals over all replicas, {name: (sum, count)}, equal on every replica."""
-        context = tf.distribute.get_replica_context()
-        first_row = tf.cast(context.replica_id_in_sync_group, tf.int64) * self._rows
+    def __call__(self, batch, step, allowed=True, flags=()):
+        """Takes the step.
+
+        Args:
+            batch: this replica's slice of it. step: int64 scalar.
+            allowed: bool scalar; the update of a step that is not allowed is skipped like one that is not finite.
+            flags: float32 tensors to sum over all replicas on the way; the one all-reduce carries them too.
+
+        Returns:
+            (totals over all replicas, {name: (sum, count)}; summed flags), equal on every replica.
+        """
         # Moving statistics change in the forward pass; a step that is skipped must leave no trace in them either.
         before = [tf.identity(v.value) for v in self.model.non_trainable_weights]
-        gradients, totals = self._accumulated(batch, step, first_row)
-        gradients, totals = context.all_reduce(tf.distribute.ReduceOp.SUM, (gradients, totals))
-        norm, finite = self._update(gradients, *totals['loss'], before)
-        return _with_health(totals, norm, finite)
+        gradients, totals, flags = self.summed(batch, step, flags)
+        norm, taken = self._update(gradients, *totals['loss'], before, allowed)
+        return _with_health(totals, norm, taken), flags
 
-    def _accumulated(self, batch, step, first_row):
-        """Sums gradients and totals over the micro-batches of this replica's slice."""
-        k = self._accumulate
-        if k == 1:
-            return self._micro_batch(batch, step, first_row)
-        split = tf.nest.map_structure(lambda t: tf.reshape(t, [k, t.shape[0] // k, *t.shape[1:]]), batch)
-        summed = self._micro_batch(tf.nest.map_structure(lambda t: t[0], split), step, first_row)
-        for i in tf.range(1, k):
-            rows = first_row + tf.cast(i, tf.int64) * (self._rows // k)
-            part = self._micro_batch(tf.nest.map_structure(lambda t: t[i], split), step, rows)
-            summed = tf.nest.map_structure(tf.add, summed, part)
-        return summed
+    def summed(self, batch, step, flags=()):
+        """Gradients, totals and flags, summed over all micro-batches and all replicas, in one all-reduce."""
+        context = tf.distribute.get_replica_context()
+        first_row = tf.cast(context.replica_id_in_sync_group, tf.int64) * self._rows
+        gradients, totals = micro_batches.summed(
+            lambda piece, i: self._micro_batch(piece, step, first_row + i * (self._rows // self._pieces)),
+            batch, self._pieces, self._sum_dtype)
+        # A tensor that replicas share would not count as one of each; and one type means one all-reduce.
+        flags = tf.nest.map_structure(lambda t: tf.identity(tf.cast(t, self._sum_dtype)), flags)
+        summed = context.all_reduce(tf.distribute.ReduceOp.SUM, (gradients, totals, flags))
+        return tf.nest.map_structure(lambda t: tf.cast(t, tf.float32), summed)
 
     def forward_backward(self, batch, step, first_row):
         """A (micro-)batch whose first row is `first_row` of the global one -> (summed gradients, totals)."""
@@ -98,8 +105,8 @@ class TrainStep:
                                   unconnected_gradients=tf.UnconnectedGradients.ZERO)
         return [tf.convert_to_tensor(g) for g in gradients], totals     # dense: an embedding's rows too
 
-    def _apply(self, gradients, loss, weight, before):
-        """Updates this replica's copies from global sums. Returns (norm of the mean gradient, whether all is finite).
+    def _apply(self, gradients, loss, weight, before, allowed):
+        """Updates this replica's copies from global sums. Returns (norm of the mean gradient, whether it did).
 
         before: what the non-trainable weights were before the forward pass.
         """
@@ -120,15 +127,16 @@ class TrainStep:
                 variable.assign(value)
             return True
 
-        tf.cond(finite, apply, skip)
+        taken = finite & allowed
+        tf.cond(taken, apply, skip)
         if self._loss_scale:
             self._loss_scale.update(finite)
-        return norm, finite
+        return norm, taken
 
 
-def _with_health(totals, norm, finite):
+def _with_health(totals, norm, taken):
     """Adds the mean gradient norm and the skipped steps; a skipped step's sums do not poison the interval's."""
     one = tf.ones([])
     totals = {**totals, 'grad_norm': (norm, one)}
-    totals = tf.nest.map_structure(lambda t: tf.where(finite, t, 0.), totals)
-    return {**totals, 'skipped': (tf.where(finite, 0., 1.), one)}
+    totals = tf.nest.map_structure(lambda t: tf.where(taken, t, 0.), totals)
+    return {**totals, 'skipped': (tf.where(taken, 0., 1.), one)}

@@ -1,17 +1,22 @@
 """The trainer: a run's state, and what happens to it between calls of the loop (log, evaluate, checkpoint, stop)."""
 
+import json
 import pathlib
 import time
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from errors import RunError, Stopped, UserError
 from training import randomness
-from training.checkpoint import Checkpoints
+from training.checkpoint import Checkpoints, decode, write_atomically
 from training.evaluation import Evaluator
+from training.faults import describe_step
 from training.flops import count_flops
-from training.loop import Interrupt, Pace, StepRunner, train
+from training.interrupt import Interrupt, cause
+from training.loop import NEVER, StepRunner, train
+from training.micro_batches import micro_batches, sum_dtype
 from training.optimizer import make_optimizer, make_schedule, replica_local_variables
 from training.runlog import RunLog
 from training.state import TrainState
@@ -47,9 +52,10 @@ class Trainer:
         self.state = TrainState(self.model, self.optimizer, loss_scale)
         self._step = TrainStep(self.model, self.optimizer, task, batch_size=recipe.batch_size,
                                replicas=devices.replicas, seed=recipe.seed, clip_norm=recipe.clip_norm,
-                               accumulate=recipe.accumulate, jit=jit, loss_scale=loss_scale)
+                               accumulate=recipe.accumulate, jit=jit, loss_scale=loss_scale,
+                               sum_dtype=sum_dtype(recipe.accumulate, devices.kind))
         self.checkpoints = Checkpoints(self.workdir / 'checkpoints')
-        self.step, self.best = 0, None
+        self.step, self.best, self.banned = 0, None, set()      # banned: steps whose batches are left out
         self.train_seconds = self.compile_seconds = self.flops_per_step = 0.
         self._timed_steps, self._timed_seconds = 0, 0.
 
@@ -65,7 +71,8 @@ class Trainer:
             RunError: it was trained on other data, whatever the dataset's name.
         """
         self._fingerprint = fingerprint
-        found = self.checkpoints.newest()
+        # Only the chief reads the folder: the others may see an older state of it, or none.
+        found = decode(self.devices.from_chief(self.checkpoints.newest_bytes() if self.devices.is_chief else b''))
         if found:
             arrays, metadata = found
             if metadata['data'] != fingerprint:
@@ -73,8 +80,7 @@ class Trainer:
                                f'({metadata["data"]} then, {fingerprint} now)')
             self.state.restore(arrays)
             self.step, self.train_seconds = metadata['step'], metadata['train_seconds']
-        best = self.checkpoints.best()
-        self.best = best[1]['best'] if best and best[1]['step'] <= self.step else None
+            self.best, self.banned = metadata['best'], set(metadata['banned'])
         return self.step
 
     def count_flops(self, dataset_fn):
@@ -92,51 +98,65 @@ class Trainer:
 
     def evaluator(self, dataset_fn, batches):
         """An Evaluator of this model; it uses the averaged weights if there are any."""
-        evaluate = Evaluator(self.devices.strategy, self.model, self.task, dataset_fn, batches)
+        k = self.recipe.accumulate
+        evaluate = Evaluator(self.devices.strategy, self.model, self.task, dataset_fn, batches,
+                             pieces=micro_batches(k, self.devices.replicas), sum_dtype=sum_dtype(k, self.devices.kind))
 
         def averaged():
             with self.state.averaged():
                 return evaluate()
         return averaged
 
-    def train(self, dataset_fn, validate, options):
+    def train(self, dataset_fn, validate, examples, options):
         """Trains from `self.step` to the end.
 
         Args:
             dataset_fn: function (start_step) -> dataset function, see data/pipeline.py.
             validate: function () -> {name: value} on the validation split.
+            examples: function (step) -> indices of that step's examples, for a report.
             options: recipes.Options, for what is due when.
 
         Raises:
-            Stopped: SIGTERM or Ctrl-C; the state is saved. RunError: a checkpoint could not be written.
+            Stopped: SIGTERM, Ctrl-C or max_minutes; the state is saved.
+            RunError: a checkpoint could not be written, or the numbers are not finite any more.
         """
         if self.step >= self.total_steps:
             return
-        self._validate, self._options, self._saved_at = validate, options, time.monotonic()
+        self._validate, self._examples, self._options = validate, examples, options
+        self._saved_at, self._stopped_by = time.monotonic(), None
         self._log = RunLog(self.workdir, self.task, self.total_steps, self.recipe.batch_size, self.step,
                            quiet=not self.devices.is_chief)
-        runner = StepRunner(self.devices.strategy, self._step, dataset_fn(self.step), self.step)
         due = (options.log_every, self.recipe.eval_every, options.checkpoint_every)
         try:
-            with Interrupt() as interrupt:
-                train(runner, self.total_steps, Pace(self.total_steps, due, options.steps_per_call), self._on_call,
-                      interrupt)
+            with Interrupt(options.max_minutes) as interrupt:
+                self._runner = StepRunner(self.devices.strategy, self._step, dataset_fn, self.step, interrupt.flags)
+                self._runner.seek(self.step, self.banned)
+                if options.on_nan == 'rollback' and not self.step:
+                    self._save()
+                train(self._runner, self.total_steps, due, self._on_call,
+                      interrupt if self.devices.is_chief else None, options.steps_per_call)
                 if self.step < self.total_steps:
                     self._save()
                 self.checkpoints.wait()
         finally:
             self._log.close()
         if self.step < self.total_steps:
-            raise Stopped(self.step, interrupt.received)
+            raise Stopped(self._stopped_by, self.step)
 
-    def _on_call(self, count, totals, waited, seconds, first):
-        self.step += count
+    def _on_call(self, call, seconds, first):
+        """After each call: whatever is due. Returns whether to go on."""
+        self.step += call.steps
         self.train_seconds += seconds
         if first:
             self.compile_seconds = seconds
         else:
-            self._timed_steps, self._timed_seconds = self._timed_steps + count, self._timed_seconds + seconds
-        self._log.add(count, totals, waited, seconds, first)
+            self._timed_steps, self._timed_seconds = self._timed_steps + call.steps, self._timed_seconds + seconds
+        if call.first_bad != NEVER and self._options.on_nan == 'rollback':
+            self._roll_back(call.first_bad)
+            return True
+        if call.bad_run >= self._options.nan_limit:
+            self._give_up(f'the last {call.bad_run} steps had a gradient that is not finite', self.step - 1)
+        self._log.add(call, seconds, first)
         last = self.step == self.total_steps
         if last or self.step % self._options.log_every == 0:
             rate = float(tf.convert_to_tensor(self.optimizer.learning_rate))
@@ -145,6 +165,8 @@ class Trainer:
         improved = self._evaluate() if evaluated else False
         if last or improved or self._checkpoint_due():
             self._save(best=improved)
+        self._stopped_by = cause(call.flags)
+        return not self._stopped_by
 
     def _evaluate(self):
         """Evaluates on the validation split. Returns whether it is the best so far."""
@@ -163,9 +185,36 @@ class Trainer:
 
     def _save(self, best=False):
         self._saved_at = time.monotonic()
+        arrays = self.state.arrays()
+        if broken := [name for name, array in arrays.items() if not np.isfinite(array).all()]:
+            self._give_up(f'{broken[0]} is not finite, so no checkpoint is written', self.step)
         if self.devices.is_chief:
-            metadata = {'data': self._fingerprint, 'train_seconds': self.train_seconds, 'best': self.best}
-            self.checkpoints.save(self.step, self.state.arrays(), metadata, best=best)
+            metadata = {'data': self._fingerprint, 'train_seconds': self.train_seconds, 'best': self.best,
+                        'banned': sorted(self.banned)}
+            self.checkpoints.save(self.step, arrays, metadata, best=best)
+
+    def _roll_back(self, bad):
+        """Goes back to the newest checkpoint, to go on without the batch of step `bad`."""
+        banned = self.banned | {bad}
+        if all(bad - n in banned for n in range(self._options.nan_limit)):
+            self._give_up(f'{self._options.nan_limit} batches one after the other had a gradient that is not finite',
+                          bad)
+        self.checkpoints.wait()
+        self.restore(self._fingerprint)
+        self.banned = banned
+        self._runner.seek(self.step, self.banned)
+        self._log.rewind(self.step)
+        self._log.line(f'warning: the gradient of step {bad} is not finite: back to step {self.step}, '
+                       'to go on without that batch')
+
+    def _give_up(self, what, step):
+        """Raises RunError, with a report of the batch of `step` in the run's folder."""
+        self.checkpoints.wait()
+        file = self.workdir / 'not_finite.json'
+        report = describe_step(self.devices.strategy, self._step, self._runner, self._examples, step)
+        if self.devices.is_chief:
+            write_atomically(file, (json.dumps(report, indent=1) + '\n').encode())
+        raise RunError(f'{what} at step {self.step}; see {file}')
 
 
 def _check_batch_norm(model, recipe, devices, jit):
