@@ -45,6 +45,13 @@ def run(recipe, options=Options(), name='run'):
     devices = selection.select(options.strategy, options.virtual_devices, options.tpu)
     assembly.make_deterministic()
 
+    with selection.worker_errors(devices):
+        return _train(recipe, options, name, workdir, devices)
+
+
+def _train(recipe, options, name, workdir, devices):
+    """Stages 3 to 8, on the devices. Several workers do the same in step; only the chief touches the run's folder."""
+    import assembly
     # 3. The data, and what its outputs mean.
     dataset, task = assembly.open_data(recipe, options.data_dir)
     batches = assembly.Batches(recipe, dataset, task, devices.replicas)
@@ -57,23 +64,23 @@ def run(recipe, options=Options(), name='run'):
         workdir.claim(recipe)          # only now: what is wrong so far leaves no folder behind
         _print_head(name, workdir, recipe, devices, dataset, trainer, jit_reason)
 
-    # 5. The loop.
-    with assembly.data_errors(dataset), selection.worker_errors(devices):
-        validate = trainer.evaluator(*batches.evaluation('validation'))
-        trainer.train(batches.training, validate, batches.examples, options)
+    with assembly.data_errors(dataset):
+        # 5. The loop.
+        trainer.train(batches.training, trainer.evaluator(*batches.evaluation('validation')), batches.examples, options)
 
         # 6. Exact evaluation.
         values = trainer.evaluator(*batches.evaluation('test'))()
 
-        # 7. The export, rebuilt without the strategy, and checked; and 8. the results: both are the chief's.
-        results = _results(recipe, devices, dataset, trainer, values)
-        if devices.is_chief:
-            difference = assembly.export_run(workdir, trainer, dataset) if options.export else None
-            results |= {'export_dir': str(workdir.export) if options.export else None,
-                        'export_max_abs_diff': difference}
-            workdir.finish(results)
-            _print_end(workdir, results)
-        devices.wait_for_all()
+    # 7. The export, rebuilt without the strategy, and checked.
+    results = _results(recipe, devices, dataset, trainer, values)
+    if devices.is_chief:
+        difference = assembly.export_run(workdir, trainer, dataset) if options.export else None
+        results |= {'export_dir': str(workdir.export) if options.export else None, 'export_max_abs_diff': difference}
+
+        # 8. The results.
+        workdir.finish(results)
+        _print_end(workdir, results)
+    devices.wait_for_all()
     return results
 
 

@@ -20,11 +20,16 @@ def save(name, measured, ratio):
         print(f'{key:<12} {value:12,.3f} +- {spread[key]:,.3f} {title.replace("_", " ")}')
     over = medians[ratio[0]] / medians[ratio[1]]
     print(f'{ratio[0]} / {ratio[1]} = {over:.3f}')
+    write(name, {'ratio': {f'{ratio[0]} / {ratio[1]}': round(over, 4)}, 'medians': medians, **measured})
+    return over
+
+
+def write(name, measured):
+    """Writes NAME.json: the command of this process, what it measured, the machine and the versions."""
     RESULTS.mkdir(exist_ok=True)
     record = {'command': 'python -m benchmarks.' + ' '.join([pathlib.Path(sys.argv[0]).stem, *sys.argv[1:]]),
-              'ratio': {f'{ratio[0]} / {ratio[1]}': round(over, 4)}, 'medians': medians, **measured,
+              **measured,
               'machine': f'{os.cpu_count()} x {platform.machine()} CPU', 'python': platform.python_version(),
               'versions': {package: importlib.metadata.version(package)
                            for package in ('tensorflow', 'keras', 'numpy')}}
     (RESULTS / f'{name}.json').write_text(json.dumps(record, indent=1) + '\n')
-    return over

@@ -65,10 +65,12 @@ def select(strategy='auto', virtual_devices=0, tpu=''):
 
 @contextlib.contextmanager
 def worker_errors(devices):
-    """Turns what TensorFlow says when another worker dies into one line."""
+    """Turns what TensorFlow says when another worker dies, or hangs for 10 s, into one line."""
+    lost = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError,
+            tf.errors.DeadlineExceededError)
     try:
         yield
-    except tf.errors.OpError as error:
+    except lost as error:
         if devices.workers == 1:
             raise
         raise RunError('another worker was lost, so that this one cannot go on; start all workers again, and the run '

@@ -48,7 +48,9 @@ def build(batch_norm):
 
 
 def slices(start_step, spoil=None):
-    """Batches computed from the step; `spoil` is a step whose row 13 is not finite."""
+    """Batches computed from the step; `spoil` is a step, or several, whose row 13 is not finite."""
+    spoilt = tf.constant([] if spoil is None else spoil if np.iterable(spoil) else [spoil], tf.int64)
+
     def dataset_fn(context=tf.distribute.InputContext()):
         replicas = context.num_replicas_in_sync
         b = B // replicas
@@ -56,16 +58,15 @@ def slices(start_step, spoil=None):
         def batch(element):
             step, replica = element // replicas, element % replicas
             x = tf.random.stateless_uniform([B, F], seed=tf.stack([step, 5]))
-            if spoil is not None:
-                bad = tf.one_hot(13, B)[:, None] * tf.where(step == spoil, 1., 0.)
-                x = tf.where(bad > 0, float('inf'), x)
+            bad = tf.one_hot(13, B)[:, None] * tf.where(tf.reduce_any(step == spoilt), 1., 0.)
+            x = tf.where(bad > 0, float('inf'), x)
             weights = tf.where(tf.range(B) % 5 + tf.cast(step % 3, tf.int32) < 4, 1., 0.)
             weights *= tf.where(tf.range(B) < B // 2, 1., tf.where(tf.range(B) % 2 == 0, 0., 1.))
             y = tf.reduce_sum(x, axis=1)
             rows = slice(None) if replicas == 1 else None
             part = [t if rows else t[replica * b:replica * b + b] for t in (x, y, weights)]
             return tuple(tf.ensure_shape(t, [b, *t.shape[1:]]) for t in part)
-        return tf.data.Dataset.counter(start_step * replicas).map(batch, deterministic=True)
+        return tf.data.Dataset.counter(start_step * replicas).map(batch)
     return dataset_fn
 
 

@@ -8,7 +8,7 @@ MAX_EXAMPLES = 4096     # indices in a report
 
 
 def describe_step(strategy, step_function, runner, examples, step):
-    """Computes the gradients of a step once more, from the present weights, and changes nothing.
+    """Computes the gradients of a step once more, from the present weights. Only moving statistics change.
 
     Args:
         step_function: a TrainStep. runner: the StepRunner, whose place in the data is moved to `step`.
@@ -17,13 +17,14 @@ def describe_step(strategy, step_function, runner, examples, step):
     Returns:
         JSON-able dict. A number that is not finite is the string 'nan', 'inf' or '-inf'.
     """
-    runner.seek(step)
     model = step_function.model
+    broken = [v.path for v in model.weights if not _finite(v)]      # before the forward pass, which moves some
+    runner.seek(step)
 
     @tf.function
     def everywhere(batch):
         def replica(batch):
-            gradients, totals = step_function.summed(batch, tf.constant(step, tf.int64))
+            gradients, totals, _ = step_function.summed(batch, tf.constant(step, tf.int64))
             return [tf.norm(gradient) for gradient in gradients], totals
         return tf.nest.map_structure(lambda t: strategy.experimental_local_results(t)[0],
                                      strategy.run(replica, args=(batch,)))
@@ -33,7 +34,7 @@ def describe_step(strategy, step_function, runner, examples, step):
     indices = [int(index) for index in examples(step)]
     return {'step': step, 'loss': _number(loss / weight if weight else math.nan), 'weight': weight,
             'gradient_norms': {path: _number(norm) for path, norm in norms.items()},
-            'not_finite_weights': [v.path for v in model.weights if not _finite(v)],
+            'not_finite_weights': broken,
             'batch_size': len(indices), 'examples': indices[:MAX_EXAMPLES]}
 
 

@@ -123,7 +123,7 @@ class Trainer:
         if self.step >= self.total_steps:
             return
         self._validate, self._examples, self._options = validate, examples, options
-        self._saved_at, self._stopped_by = time.monotonic(), None
+        self._saved_at, self._stopped_by, self._bad_run = time.monotonic(), None, 0
         self._log = RunLog(self.workdir, self.task, self.total_steps, self.recipe.batch_size, self.step,
                            quiet=not self.devices.is_chief)
         due = (options.log_every, self.recipe.eval_every, options.checkpoint_every)
@@ -154,8 +154,10 @@ class Trainer:
         if call.first_bad != NEVER and self._options.on_nan == 'rollback':
             self._roll_back(call.first_bad)
             return True
-        if call.bad_run >= self._options.nan_limit:
-            self._give_up(f'the last {call.bad_run} steps had a gradient that is not finite', self.step - 1)
+        self._bad_run = call.bad_run + (self._bad_run if call.bad_run == call.steps else 0)
+        if self._bad_run >= self._options.nan_limit:
+            self._give_up(f'the last {self._bad_run} steps up to step {self.step} had a gradient that is not finite',
+                          self.step - 1)
         self._log.add(call, seconds, first)
         last = self.step == self.total_steps
         if last or self.step % self._options.log_every == 0:
@@ -187,7 +189,7 @@ class Trainer:
         self._saved_at = time.monotonic()
         arrays = self.state.arrays()
         if broken := [name for name, array in arrays.items() if not np.isfinite(array).all()]:
-            self._give_up(f'{broken[0]} is not finite, so no checkpoint is written', self.step)
+            self._give_up(f'{broken[0]} is not finite, so no checkpoint of step {self.step} is written', self.step - 1)
         if self.devices.is_chief:
             metadata = {'data': self._fingerprint, 'train_seconds': self.train_seconds, 'best': self.best,
                         'banned': sorted(self.banned)}
@@ -197,8 +199,8 @@ class Trainer:
         """Goes back to the newest checkpoint, to go on without the batch of step `bad`."""
         banned = self.banned | {bad}
         if all(bad - n in banned for n in range(self._options.nan_limit)):
-            self._give_up(f'{self._options.nan_limit} batches one after the other had a gradient that is not finite',
-                          bad)
+            self._give_up(f'the last {self._options.nan_limit} batches up to step {bad} had a gradient that is not '
+                          'finite', bad)
         self.checkpoints.wait()
         self.restore(self._fingerprint)
         self.banned = banned
@@ -214,7 +216,7 @@ class Trainer:
         report = describe_step(self.devices.strategy, self._step, self._runner, self._examples, step)
         if self.devices.is_chief:
             write_atomically(file, (json.dumps(report, indent=1) + '\n').encode())
-        raise RunError(f'{what} at step {self.step}; see {file}')
+        raise RunError(f'{what}; see {file}')
 
 
 def _check_batch_norm(model, recipe, devices, jit):
