@@ -40,3 +40,19 @@ def run_python():
             raise AssertionError(f'{arguments} exited with {done.returncode}:\n{done.stdout}\n{done.stderr}')
         return done
     return run
+
+
+MEASURED = pytest.StashKey[list]()
+
+
+@pytest.fixture
+def measured(request):
+    """measured(equality, of what, on what, largest difference): printed at the end of the session."""
+    return lambda *row: request.config.stash.setdefault(MEASURED, []).append(row)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if rows := config.stash.get(MEASURED, None):
+        terminalreporter.section('largest differences, relative to the largest element of a tensor')
+        for equality, what, where, worst in rows:
+            terminalreporter.write_line(f'{equality}  {what:<62} {where:<4} {worst:.1e}')

@@ -1,21 +1,32 @@
-"""Checks that need logical devices: run by tests in one process each, as `python -m tests.distributed NAME`.
+"""Runs on 1 to 8 replicas, for the equality tests: python -m tests.distributed WHAT DEVICES OUT [NAMES]
 
-A failed collective poisons its process, and logical devices are fixed at its start.
+    WHAT      cases (one small model, many ways to train it) or models (those of the documents, on their data)
+    DEVICES   N virtual devices, or WxN: W workers of N devices each
+    OUT       folder; each worker writes what it has after each run to OUT/WORKER.npz
+
+A process for each, because a failed collective poisons its process, and logical devices are fixed at its start.
 """
 
-import json
+import os
+import pathlib
 import sys
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from strategies import selection
+import assembly
+import recipes
+from data import pipeline
+from data.source import Subset
 from models.dropout import Dropout
 from recipes import Recipe
+from strategies import cluster, selection
+from strategies.workers import launch
 from tasks.task import Task, weighted
 from training.loop import StepRunner
 from training.trainer import Trainer
+from workdir import Workdir
 
 B, F = 16, 4
 
@@ -53,10 +64,10 @@ def slices(start_step, spoil=None):
 
     def dataset_fn(context=tf.distribute.InputContext()):
         replicas = context.num_replicas_in_sync
-        b = B // replicas
+        b, local = B // replicas, replicas // context.num_input_pipelines
 
         def batch(element):
-            step, replica = element // replicas, element % replicas
+            step, replica = element // local, context.input_pipeline_id * local + element % local
             x = tf.random.stateless_uniform([B, F], seed=tf.stack([step, 5]))
             bad = tf.one_hot(13, B)[:, None] * tf.where(tf.reduce_any(step == spoilt), 1., 0.)
             x = tf.where(bad > 0, float('inf'), x)
@@ -66,7 +77,7 @@ def slices(start_step, spoil=None):
             rows = slice(None) if replicas == 1 else None
             part = [t if rows else t[replica * b:replica * b + b] for t in (x, y, weights)]
             return tuple(tf.ensure_shape(t, [b, *t.shape[1:]]) for t in part)
-        return tf.data.Dataset.counter(start_step * replicas).map(batch)
+        return tf.data.Dataset.counter(start_step * local).map(batch)
     return dataset_fn
 
 
@@ -88,34 +99,102 @@ def copies(trainer):
 SGD = {'optimizer': 'sgd', 'momentum': 0.9, 'nesterov': True, 'learning_rate': 0.02}
 CASES = {
     'adamw, clip, decay, ema, dropout, regulariser, uneven weights': {},
-    'accumulate': {'accumulate': 2},
+    '8 micro-batches': {'accumulate': 8},
     'xla': {'jit': True},
     'batch norm': {'batch_norm': True},
     'sgd': SGD,
     'a row that is not finite': {'spoil': 2},
     'batch norm, a row that is not finite': {'spoil': 2, 'batch_norm': True},
-    'float16, a row that is not finite': {'spoil': 2, 'precision': 'float16', **SGD},
+    # In micro-batches, or whether a float16 sum overflows would depend on how many rows a replica has.
+    'float16, a row that is not finite': {'spoil': 2, 'precision': 'float16', 'accumulate': 8, **SGD},
     'bfloat16': {'precision': 'bfloat16', **SGD},
 }
 
 
-def steps(replicas, *names):
-    """Prints, for each case, the weights after a run; the copies of all replicas must be equal bit for bit."""
-    devices = selection.select('cpu', virtual_devices=int(replicas))
-    tf.config.experimental.enable_op_determinism()
+def cases(devices, *names):
+    """{name: results} of the small model."""
     out = {}
     for name in names or CASES:
         case = CASES[name]
         policies = {'float16': 'mixed_float16', 'bfloat16': 'mixed_bfloat16'}
         keras.config.set_dtype_policy(policies.get(case.get('precision'), 'float32'))
         trainer, values = run(devices, **case)
-        state = copies(trainer)
-        for variable, values_ in state.items():
-            for value in values_[1:]:
-                np.testing.assert_array_equal(value, values_[0], err_msg=f'{name}: {variable}')
-        out[name] = {'values': values, 'state': {k: v[0].ravel().tolist() for k, v in state.items()}}
-    print(json.dumps(out))
+        out[name] = {**state(trainer), **{f'value/{key}': value for key, value in values.items()}}
+        if devices.workers > 1:
+            out[name]['collectives'] = collectives(trainer, slices(0))
+    return out
+
+
+MODELS = {
+    'mlp': {'batch_size': 64, 'steps': 10, 'augment': 'shift', 'ema': 0.9, 'clip_norm': 1.},
+    'cnn': {'batch_size': 32, 'steps': 6},
+    'lstm': {'batch_size': 32, 'steps': 6, 'augment': 'shift'},
+    'transformer': {'batch_size': 16, 'steps': 5, 'warmup_steps': 2},
+}
+SETTINGS = {'8 micro-batches': {'accumulate': 8}, 'whole': {'accumulate': 1}, 'xla': {'accumulate': 1}}
+TESTED = 67     # examples to evaluate: no multiple of any batch
+
+
+def models(devices, *settings):
+    """{'model, setting': results} of the documents' models, their dropout, and their data, augmented."""
+    out = {}
+    for name, overrides in MODELS.items():
+        for setting in settings:
+            if setting == 'xla' and name == 'cnn':
+                continue        # refused: no deterministic gradient of max-pooling
+            _, recipe = recipes.find(model=name)
+            recipe = recipe.replace(**overrides, **SETTINGS[setting])
+            dataset, task = assembly.open_data(recipe)
+            batches = assembly.Batches(recipe, dataset, task, devices.replicas)
+            trainer, _ = assembly.make_trainer(recipe, dataset, task, devices, Workdir('unused'),
+                                               'on' if setting == 'xla' else 'off')
+            StepRunner(devices.strategy, trainer._step, batches.training, 0)(recipe.steps)
+            out[f'{name}, {setting}'] = state(trainer)
+            if setting == '8 micro-batches' and devices.replicas < 8:     # tracing a decoder 8 times takes a minute
+                values = evaluated(trainer, dataset, task, recipe.batch_size)
+                out[f'{name}, {setting}'].update({f'value/{key}': value for key, value in values.items()})
+    return out
+
+
+def evaluated(trainer, dataset, task, batch_size):
+    tested = Subset(dataset.test, range(TESTED))
+    return trainer.evaluator(pipeline.evaluation_slices(tested, task.features, batch_size=batch_size),
+                             pipeline.evaluation_steps(tested, batch_size))()
+
+
+def state(trainer):
+    """{'state/NAME': array}; the copies of all of this worker's replicas must be equal bit for bit."""
+    out = {}
+    for name, variable in trainer.state.variables.items():
+        first, *others = [np.array(v) for v in getattr(variable, 'values', (variable,))]
+        for other in others:
+            np.testing.assert_array_equal(other, first, err_msg=name)
+        out[f'state/{name}'] = first
+    return out
+
+
+def collectives(trainer, dataset_fn):
+    """How many all-reduces a step has on each replica, in its traced graph."""
+    strategy = trainer.devices.strategy
+    spec = dataset_fn(tf.distribute.InputContext(num_replicas_in_sync=trainer.devices.replicas)).element_spec
+    traced = tf.function(lambda *batch: strategy.run(trainer._step, args=(batch, tf.constant(0, tf.int64))))
+    graph = traced.get_concrete_function(*spec).graph.as_graph_def()
+    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    return sum(node.op.startswith('CollectiveReduce') for node in nodes) / len(strategy.extended.worker_devices)
+
+
+def main(what, where, out, *names):
+    workers, _, local = where.rpartition('x')
+    if workers and 'TF_CONFIG' not in os.environ:
+        sys.exit(launch([sys.executable, '-m', 'tests.distributed', what, where, out, *names], int(workers)))
+    devices = selection.select('multiworker' if workers else 'cpu', virtual_devices=int(local))
+    assembly.make_deterministic()
+    results = {'cases': cases, 'models': models}[what](devices, *names)
+    pathlib.Path(out).mkdir(parents=True, exist_ok=True)
+    np.savez(f'{out}/{cluster.task()[1] if workers else 0}.npz',
+             **{f'{name}|{key}': value for name, result in results.items() for key, value in result.items()})
+    devices.wait_for_all()
 
 
 if __name__ == '__main__':
-    globals()[sys.argv[1]](*sys.argv[2:])
+    main(*sys.argv[1:])
