@@ -17,7 +17,7 @@ from training.checkpoint import Checkpoints
 
 STEPS = 120
 RUN = ['train.py', '--model=mlp', f'--steps={STEPS}', '--augment=shift', '--ema=0.9', '--eval_every=40',
-       '--checkpoint_every=10', '--log_every=20', '--steps_per_call=5']
+       '--checkpoint_every=10', '--log_every=25', '--steps_per_call=5']
 FIELDS = {'recipe', 'model', 'dataset', 'strategy', 'replicas', 'workers', 'global_batch_size', 'steps',
           'examples_seen', 'eval', 'weights_sha256', 'train_seconds', 'compile_seconds', 'examples_per_second',
           'flops_per_step', 'export_dir', 'export_max_abs_diff', 'versions'}
@@ -109,25 +109,14 @@ def test_killed_stopped_and_resumed_equals_never_interrupted(finished, run_pytho
     assert 'going on at step' in done.stdout
     for key in ('weights_sha256', 'eval', 'best'):
         assert results(other)[key] == results(workdir)[key]
-    steps = [json.loads(line)['step'] for line in (other / 'metrics.jsonl').read_text().splitlines()]
-    assert steps == sorted(steps)                    # what was run twice is recorded once
+    assert records(other) == records(workdir)        # what was run twice is recorded once
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('flags', [
-    ['--model=cnn', '--steps=60', '--augment=flip_shift'],
-    ['--model=lstm', '--steps=60', '--accumulate=2'],
-    ['--model=transformer', '--steps=30', '--warmup_steps=5', '--batch_size=32', '--ema=0.9']], ids=lambda f: f[0][8:])
-def test_kill_minus_nine_changes_nothing_for_any_model(run_python, tmp_path, flags):
-    command = ['train.py', *flags, '--checkpoint_every=5', '--steps_per_call=2', '--noexport']
-    run_python(*command, f'--workdir={tmp_path / "whole"}')
-    assert interrupted(tmp_path / 'killed', signal.SIGKILL, 10, command)[0] == -signal.SIGKILL
-    code, output = interrupted(tmp_path / 'killed', signal.SIGINT, 20, command)
-    assert code == 130 and 'stopped by SIGINT; saved at step' in output
-    run_python(*command, f'--workdir={tmp_path / "killed"}')
-    whole, killed = results(tmp_path / 'whole'), results(tmp_path / 'killed')
-    for key in ('weights_sha256', 'eval', 'best'):
-        assert killed[key] == whole[key]
+def records(workdir):
+    """metrics.jsonl without what a clock has measured."""
+    lines = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in ('seconds', 'examples_per_second', 'data_wait_fraction')}
+            for line in lines]
 
 
 @pytest.mark.slow

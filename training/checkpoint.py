@@ -93,6 +93,7 @@ class Checkpoints:
             raise RunError(f'the checkpoint of step {step} could not be written to {self.folder}: '
                            f'{error.strerror or error}; {there}') from None
         self._remove(self._files('step')[:-KEEP])
+        self._remove(self.folder.glob('.*.tmp'))        # of a process that was killed while it wrote
         if best:
             self._remove(f for f in self._files('best') if step_of(f) != step or digest not in f.name)
 

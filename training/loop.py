@@ -60,7 +60,9 @@ class StepRunner:
 
     @tf.function(reduce_retracing=True)
     def _run(self, iterator, start, count):
-        totals = {name: (tf.zeros([]), tf.zeros([])) for name in self._step.totals_names}
+        # In float64, or the last digits would depend on how many steps are in a call.
+        zero = tf.zeros([], tf.float64)
+        totals = {name: (zero, zero) for name in self._step.totals_names}
         waited, flags, done = tf.zeros([], tf.float64), tf.zeros_like(self._flags), tf.zeros([], tf.int64)
         first_bad, bad_run, stop = tf.constant(NEVER, tf.int64), tf.zeros([], tf.int64), False
         while done < count and not stop:
@@ -81,7 +83,7 @@ class StepRunner:
             bad = allowed & (more['skipped'][0] > 0)
             first_bad = tf.where(bad & (first_bad == NEVER), step, first_bad)
             bad_run = tf.where(bad, bad_run + 1, 0)
-            totals = {name: (total + more[name][0], weight + more[name][1])
+            totals = {name: (total + tf.cast(more[name][0], tf.float64), weight + tf.cast(more[name][1], tf.float64))
                       for name, (total, weight) in totals.items()}
             done += 1
         return done, totals, waited, flags, first_bad, bad_run

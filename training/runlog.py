@@ -19,20 +19,22 @@ class RunLog:
         task: divides the totals.
         total_steps, batch_size: for the bar and the throughput.
         start_step: a resumed run's; records after it are rewritten, for those steps are run again.
+        sums: what `sums` of the run before was at that step, in the middle of an interval.
         quiet: writes and prints nothing (workers other than the chief).
     """
 
-    def __init__(self, workdir, task, total_steps, batch_size, start_step=0, quiet=False):
+    def __init__(self, workdir, task, total_steps, batch_size, start_step=0, sums=(), quiet=False):
         self._workdir, self._task, self._batch_size, self._quiet = pathlib.Path(workdir), task, batch_size, quiet
         self._total_steps, self._summaries = total_steps, None
         terminal = sys.stderr.isatty() and not quiet
         self._bar = tqdm.tqdm(total=total_steps, initial=start_step, unit='step', disable=not terminal, leave=False,
                               dynamic_ncols=True, smoothing=0.1)
-        self.rewind(start_step)
+        self.rewind(start_step, sums)
 
-    def rewind(self, step):
+    def rewind(self, step, sums=()):
         """Goes back: records after `step` are removed, for those steps are run again."""
         self._clear()
+        self.sums = dict(sums)
         self._bar.reset(self._total_steps)
         self._bar.update(step)
         if not self._quiet:
@@ -41,8 +43,8 @@ class RunLog:
     def add(self, call, seconds, first):
         """Takes what one call did. The first call, which compiles, does not count towards the throughput."""
         for name, (total, weight) in call.totals.items():
-            before = self._sums.get(name, (0., 0.))
-            self._sums[name] = (before[0] + total, before[1] + weight)
+            before = self.sums.get(name, (0., 0.))
+            self.sums[name] = [before[0] + total, before[1] + weight]
         if not first:
             self._steps, self._seconds = self._steps + call.steps, self._seconds + seconds
             self._waited += call.waited * call.steps       # a sample of one of these steps
@@ -57,8 +59,8 @@ class RunLog:
 
     def interval(self, step, learning_rate, train_seconds):
         """Writes the record of the interval that ends at `step`, and starts the next."""
-        values = self._task.results(self._sums)
-        skipped = int(self._sums['skipped'][0])
+        values = self._task.results(self.sums)
+        skipped = int(self.sums['skipped'][0])
         record = {'step': step, **{k: v for k, v in values.items() if k != 'skipped'}, 'learning_rate': learning_rate,
                   'examples_per_second': round(self.examples_per_second, 1),
                   'data_wait_fraction': round(self._waited / self._seconds, 4) if self._seconds else 0.,
@@ -102,7 +104,8 @@ class RunLog:
             self.line(f'step {record["step"]:>6}/{self._total_steps}  {kind:<10}  ' + '  '.join(shown) + f'  ({note})')
 
     def _clear(self):
-        self._sums, self._steps, self._seconds, self._waited = {}, 0, 0., 0.
+        # {name: [sum, weight]} of the interval so far: a checkpoint holds it, so that a resumed run's records are equal
+        self.sums, self._steps, self._seconds, self._waited = {}, 0, 0., 0.
 
 
 def _drop_records_after(path, step):

@@ -55,7 +55,8 @@ class Trainer:
                                accumulate=recipe.accumulate, jit=jit, loss_scale=loss_scale,
                                sum_dtype=sum_dtype(recipe.accumulate, devices.kind))
         self.checkpoints = Checkpoints(self.workdir / 'checkpoints')
-        self.step, self.best, self.banned = 0, None, set()      # banned: steps whose batches are left out
+        self.step, self.best, self._interval = 0, None, {}
+        self.banned = set()      # steps whose batches are left out
         self.train_seconds = self.compile_seconds = self.flops_per_step = 0.
         self._timed_steps, self._timed_seconds = 0, 0.
 
@@ -80,7 +81,7 @@ class Trainer:
                                f'({metadata["data"]} then, {fingerprint} now)')
             self.state.restore(arrays)
             self.step, self.train_seconds = metadata['step'], metadata['train_seconds']
-            self.best, self.banned = metadata['best'], set(metadata['banned'])
+            self.best, self.banned, self._interval = metadata['best'], set(metadata['banned']), metadata['interval']
         return self.step
 
     def count_flops(self, dataset_fn):
@@ -125,7 +126,7 @@ class Trainer:
         self._validate, self._examples, self._options = validate, examples, options
         self._saved_at, self._stopped_by, self._bad_run = time.monotonic(), None, 0
         self._log = RunLog(self.workdir, self.task, self.total_steps, self.recipe.batch_size, self.step,
-                           quiet=not self.devices.is_chief)
+                           self._interval, quiet=not self.devices.is_chief)
         due = (options.log_every, self.recipe.eval_every, options.checkpoint_every)
         try:
             with Interrupt(options.max_minutes) as interrupt:
@@ -192,7 +193,7 @@ class Trainer:
             self._give_up(f'{broken[0]} is not finite, so no checkpoint of step {self.step} is written', self.step - 1)
         if self.devices.is_chief:
             metadata = {'data': self._fingerprint, 'train_seconds': self.train_seconds, 'best': self.best,
-                        'banned': sorted(self.banned)}
+                        'banned': sorted(self.banned), 'interval': dict(self._log.sums)}
             self.checkpoints.save(self.step, arrays, metadata, best=best)
 
     def _roll_back(self, bad):
@@ -205,7 +206,7 @@ class Trainer:
         self.restore(self._fingerprint)
         self.banned = banned
         self._runner.seek(self.step, self.banned)
-        self._log.rewind(self.step)
+        self._log.rewind(self.step, self._interval)
         self._log.line(f'warning: the gradient of step {bad} is not finite: back to step {self.step}, '
                        'to go on without that batch')
 

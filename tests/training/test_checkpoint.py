@@ -44,6 +44,31 @@ def test_the_newest_are_kept_and_the_best_stays(checkpoints):
     assert len(list(checkpoints.folder.glob('best-*'))) == 1
 
 
+def test_a_kill_between_the_best_and_the_newest_file_forgets_neither(checkpoints, monkeypatch):
+    """The best is written first: the run goes on before it, and comes to it again."""
+    save(checkpoints, 1, best=True)
+    written = []
+
+    def killed_after_one(path, data):
+        if written:
+            raise KeyboardInterrupt
+        written.append(path)
+        write_atomically(path, data)
+    monkeypatch.setattr('training.checkpoint.write_atomically', killed_after_one)
+    with pytest.raises(KeyboardInterrupt):
+        save(checkpoints, 2, best=True)
+    assert checkpoints.newest()[1]['step'] == 1 and checkpoints.best()[1]['step'] == 2
+    assert {step_of(f) for f in checkpoints.folder.glob('best-*')} == {1, 2}
+
+
+def test_what_a_killed_process_left_half_written_goes(checkpoints):
+    save(checkpoints, 1)
+    left = checkpoints.folder / '.step-00000002-abc.safetensors.99.tmp'
+    left.write_bytes(b'half')
+    save(checkpoints, 3)
+    assert not left.exists() and checkpoints.steps() == [1, 3]
+
+
 def newest_file(checkpoints):
     return max(checkpoints.folder.glob('step-*'), key=step_of)
 
