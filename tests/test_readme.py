@@ -62,3 +62,15 @@ def test_the_stated_figures_are_reached(executed, run):
     assert results['eval'][metric] >= least
     assert results['eval']['count'] == COUNT[results['dataset']]
     assert results['export_max_abs_diff'] < 1e-5
+
+
+@pytest.mark.slow
+def test_one_device_two_workers_and_four_devices_end_with_the_same_bits(executed, measured):
+    one, many, four = (json.loads((executed / 'runs' / name / 'results.json').read_text())
+                       for name in ('one', 'many', 'four'))
+    assert [(r['workers'], r['replicas']) for r in (one, many, four)] == [(1, 1), (2, 4), (1, 4)]
+    for other in (many, four):
+        assert other['weights_sha256'] == one['weights_sha256'] and other['eval'] == one['eval']
+        assert other['flops_per_step'] == one['flops_per_step'] and other['export_max_abs_diff'] < 1e-5
+    assert one['eval']['count'] == 360
+    measured('E1', 'cnn, 60 steps of train.py: weights, test metrics', '2x2', 0.)

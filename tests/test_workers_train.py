@@ -59,19 +59,6 @@ def wait_for_checkpoint(workdir, step, processes):
         time.sleep(0.05)
 
 
-def test_two_workers_of_two_devices_end_where_one_device_does(run_python, measured, tmp_path):
-    for name, flags in {'one': [], 'many': ['--num_workers=2', '--virtual_devices=2']}.items():
-        done = run_python('train.py', '--model=cnn', '--steps=60', f'--workdir={tmp_path / name}', *flags)
-    one, many = results(tmp_path / 'one'), results(tmp_path / 'many')
-    assert (many['replicas'], many['workers'], many['strategy']) == (4, 2, 'multiworker')
-    assert many['weights_sha256'] == one['weights_sha256'] and many['eval'] == one['eval']
-    assert many['eval']['count'] == 360 and many['flops_per_step'] == one['flops_per_step']
-    assert many['export_max_abs_diff'] < 1e-5
-    measured('E1', 'cnn, 60 steps of train.py, weights and test metrics', '2x2', 0.)
-    # All that was said came from the chief: a worker that trains in silence, and both end.
-    assert '[worker 0] Test accuracy' in done.stdout and '[worker 1]' not in done.stdout and not done.stderr
-
-
 def test_a_signal_to_one_worker_stops_all_and_any_devices_go_on(run_python, tmp_path):
     run_python('train.py', *MLP, f'--workdir={tmp_path / "whole"}')
     workdir = tmp_path / 'stopped'
