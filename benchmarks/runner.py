@@ -8,16 +8,20 @@ from training.loop import StepRunner
 from workdir import Workdir
 
 
-def recipe_loop(model, jit='auto', devices=None):
-    """The loop of a model's default recipe, on one replica of the CPU, in one piece and without augmentation, as in the
-    documents.
+def recipe_loop(model, jit='auto', devices=None, rows=0):
+    """The loop of a model's default recipe, in one piece and without augmentation, as in the documents.
+
+    Args:
+        devices: a Devices; by default one replica of the CPU.
+        rows: examples of each replica's batch; 0 is the recipe's batch.
 
     Returns:
         (StepRunner, recipe, task, dataset function, whether XLA compiles the step)
     """
     _, recipe = recipes.find(model=model)
-    recipe = recipe.replace(augment='none', accumulate=1)
     devices = devices or selection.select('cpu')
+    batch_size = (rows or recipe.batch_size) * devices.replicas
+    recipe = recipe.replace(augment='none', accumulate=1, batch_size=batch_size)
     assembly.make_deterministic()
     dataset, task = assembly.open_data(recipe)
     batches = assembly.Batches(recipe, dataset, task, devices.replicas)

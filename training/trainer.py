@@ -81,7 +81,8 @@ class Trainer:
                                f'({metadata["data"]} then, {fingerprint} now)')
             self.state.restore(arrays)
             self.step, self.train_seconds = metadata['step'], metadata['train_seconds']
-            self.best, self.banned, self._interval = metadata['best'], set(metadata['banned']), metadata['interval']
+            self.best, self.banned = metadata['best'], set(metadata.get('banned', ()))
+            self._interval = metadata.get('interval', {})
         return self.step
 
     def count_flops(self, dataset_fn):
@@ -158,7 +159,7 @@ class Trainer:
         self._bad_run = call.bad_run + (self._bad_run if call.bad_run == call.steps else 0)
         if self._bad_run >= self._options.nan_limit:
             self._give_up(f'the last {self._bad_run} steps up to step {self.step} had a gradient that is not finite',
-                          self.step - 1)
+                          self._describe(self.step - 1))
         self._log.add(call, seconds, first)
         last = self.step == self.total_steps
         if last or self.step % self._options.log_every == 0:
@@ -190,7 +191,9 @@ class Trainer:
         self._saved_at = time.monotonic()
         arrays = self.state.arrays()
         if broken := [name for name, array in arrays.items() if not np.isfinite(array).all()]:
-            self._give_up(f'{broken[0]} is not finite, so no checkpoint of step {self.step} is written', self.step - 1)
+            # Without the gradients: the clock may have brought only this worker here.
+            self._give_up(f'{broken[0]} is not finite, so no checkpoint of step {self.step} is written',
+                          {'step': self.step, 'not_finite': broken})
         if self.devices.is_chief:
             metadata = {'data': self._fingerprint, 'train_seconds': self.train_seconds, 'best': self.best,
                         'banned': sorted(self.banned), 'interval': dict(self._log.sums)}
@@ -201,7 +204,7 @@ class Trainer:
         banned = self.banned | {bad}
         if all(bad - n in banned for n in range(self._options.nan_limit)):
             self._give_up(f'the last {self._options.nan_limit} batches up to step {bad} had a gradient that is not '
-                          'finite', bad)
+                          'finite', self._describe(bad))
         self.checkpoints.wait()
         self.restore(self._fingerprint)
         self.banned = banned
@@ -210,11 +213,13 @@ class Trainer:
         self._log.line(f'warning: the gradient of step {bad} is not finite: back to step {self.step}, '
                        'to go on without that batch')
 
-    def _give_up(self, what, step):
-        """Raises RunError, with a report of the batch of `step` in the run's folder."""
+    def _describe(self, step):
+        return describe_step(self.devices.strategy, self._step, self._runner, self._examples, step)
+
+    def _give_up(self, what, report):
+        """Raises RunError, with a report in the run's folder."""
         self.checkpoints.wait()
         file = self.workdir / 'not_finite.json'
-        report = describe_step(self.devices.strategy, self._step, self._runner, self._examples, step)
         if self.devices.is_chief:
             write_atomically(file, (json.dumps(report, indent=1) + '\n').encode())
         raise RunError(f'{what}; see {file}')

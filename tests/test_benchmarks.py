@@ -1,0 +1,77 @@
+"""Short runs of the benchmarks of scaling and checkpoints: the records are complete, and what is exact is right.
+
+How fast anything is, is not tested.
+"""
+
+import json
+import statistics
+
+import pytest
+
+from tests.conftest import copy_project
+
+MLP_PARAMETERS = 235_146
+
+
+@pytest.fixture(scope='module')
+def measure(run_python, tmp_path_factory):
+    """measure(name, *flags) -> (what the command printed, the record, the folder), in a copy: results are tracked."""
+    copy = copy_project(tmp_path_factory.mktemp('benchmarks') / 'project')
+
+    def run(name, *flags):
+        done = run_python('-m', f'benchmarks.{name}', '--model=mlp', *flags, cwd=copy, env={'PYTHONPATH': str(copy)})
+        assert done.stderr == ''
+        record = json.loads((copy / 'benchmarks' / 'results' / f'{name}_mlp.json').read_text())
+        assert record['command'] == ' '.join(['python -m', f'benchmarks.{name}', '--model=mlp', *flags])
+        assert record['versions'].keys() == {'tensorflow', 'keras', 'numpy'} and record['machine'] and record['python']
+        return done.stdout, record, copy
+    return run
+
+
+@pytest.mark.slow
+def test_scaling(measure):
+    printed, record, _ = measure('scaling', '--turns=3', '--seconds=0.1')
+    assert [line.split()[0] for line in printed.splitlines()] == ['model', 'mlp']
+    mlp = record['models']['mlp']
+    arrangements = ['one', 'two alone', 'two workers']
+    for name in ('examples_a_second', 'milliseconds_a_step', 'cpu_milliseconds_a_step'):
+        assert list(mlp[name]) == arrangements
+        assert all(len(values) == 3 and min(values) > 0 for values in mlp[name].values())
+    # An arrangement's rate is that of all its processes together: each step is a batch of 128 from each of them.
+    for name, batch in (('one', 128), ('two workers', 256)):
+        for rate, milliseconds in zip(mlp['examples_a_second'][name], mlp['milliseconds_a_step'][name]):
+            assert rate * milliseconds / 1e3 == pytest.approx(batch)
+    one, alone, workers = (statistics.median(mlp['examples_a_second'][name]) for name in arrangements)
+    assert mlp['efficiency'] == pytest.approx(workers / one / 2, abs=1e-4)
+    assert mlp['workers_over_alone'] == pytest.approx(workers / alone, abs=1e-4)
+    # Gradients; sums and weights of loss and accuracy; one flag.
+    assert mlp['all_reduces_a_step'] == 1 and mlp['bytes_all_reduced_a_step'] == 4 * (MLP_PARAMETERS + 4 + 1)
+    assert all(len(mlp[f'{cpu}milliseconds_an_all_reduce']) == 3 for cpu in ('', 'cpu_'))
+    assert all(share < 0.5 for share in mlp['cpu_share_of_a_waiting_worker'])      # asleep; one that spins has 1
+
+
+@pytest.mark.slow
+def test_checkpoint_cost(measure):
+    printed, record, folder = measure('checkpoint_cost', '--turns=2', '--every=3', '--checkpoints=4')
+    assert len(record['held_up_milliseconds']) == len(record['write_milliseconds']) == 2 * 4
+    assert min(record['held_up_milliseconds'] + record['write_milliseconds']) > 0
+    assert record['taken_milliseconds'] == pytest.approx([
+        (a - b) * (3 * (4 + 1) - 1) / 4 for a, b in zip(*record['milliseconds_a_step'].values())])
+    costs = record['milliseconds_a_checkpoint']
+    assert costs == {name: statistics.median(record[f'{name}_milliseconds']) for name in ('held_up', 'write', 'taken')}
+    assert record['share_at_one_a_minute']['held_up'] == pytest.approx(costs['held_up'] / 60_000)
+    assert 0 <= record['bytes'] - 3 * 4 * MLP_PARAMETERS < 5000      # weights, two moments of Adam; names and shapes
+    assert 'milliseconds a checkpoint of 2.8 MB' in printed
+    assert not list((folder / 'runs').iterdir())
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (['benchmarks.scaling', '--model=vgg'], '`model` must be one of mlp, cnn, lstm, transformer. Received: model='),
+    (['benchmarks.scaling', '--turns=0'], '`turns` must be at least 1. Received: turns=0'),
+    (['benchmarks.checkpoint_cost', '--model=vgg'], '`model` must be one of mlp, cnn, lstm, transformer. Received: '),
+    (['benchmarks.checkpoint_cost', '--every=0'], '`every` must be at least 1. Received: every=0'),
+])
+def test_a_wrong_flag_is_one_line(run_python, arguments, message):
+    done = run_python('-m', *arguments, check=False)
+    assert done.returncode == 2 and done.stdout == ''
+    assert done.stderr.startswith(f'error: {message}') and len(done.stderr.splitlines()) == 1
