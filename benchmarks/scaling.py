@@ -27,7 +27,7 @@ import frontdoor
 from benchmarks.report import write
 from errors import RunError, UserError
 from recipes import DEFAULT
-from strategies.workers import _free_addresses
+from strategies.workers import free_addresses
 
 ALONE, WORKER = 'alone', 'worker'
 ONE, TWO_ALONE, TWO_WORKERS = ARRANGEMENTS = 'one', 'two alone', 'two workers'
@@ -74,7 +74,7 @@ def _two_cores():
 
 def measure(model, cores, turns, seconds):
     """Runs the turns of one model. Returns its record."""
-    cluster = {'worker': _free_addresses(2)}
+    cluster = {'worker': free_addresses(2)}
     processes = []
     try:
         for index, core in enumerate(cores):

@@ -59,7 +59,7 @@ def launch(command, num_workers):
     workers, show = [], _Show()
     with _Signals() as signals:
         try:
-            addresses = _free_addresses(num_workers)
+            addresses = free_addresses(num_workers)
             for index in range(num_workers):
                 workers.append(_Worker(command, index, addresses, inherit_stderr=show.terminal and index == 0))
             for worker in workers:
@@ -75,7 +75,7 @@ def launch(command, num_workers):
     return code
 
 
-def _free_addresses(count):
+def free_addresses(count):
     """Free now: another program could take one before the worker does, and that worker would then say so and fail."""
     sockets = [socket.socket() for _ in range(count)]      # open together, or the same port would be found twice
     try:

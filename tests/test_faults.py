@@ -27,7 +27,7 @@ def folder(tmp_path_factory):
 
 
 def test_a_file_that_goes_bad_is_named_and_the_mended_run_goes_on(run_python, folder, tmp_path):
-    command = ['train.py', '--model=mlp', f'--dataset=files/{folder}', '--image_size=8', '--steps=4000', '--noexport',
+    command = ['train.py', '--model=mlp', f'--dataset=files/{folder}', '--image_size=8', '--steps=800', '--noexport',
                '--batch_size=64', '--checkpoint_every=50', '--steps_per_call=10', '--log_every=50']
     workdir = tmp_path / 'run'
     process = start([sys.executable, *command, f'--workdir={workdir}'], tmp_path / 'log')

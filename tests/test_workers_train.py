@@ -10,12 +10,12 @@ import time
 
 import pytest
 
-from strategies.workers import _free_addresses
+from strategies.workers import free_addresses
 from tests.conftest import ROOT, clean_environment
 
 pytestmark = pytest.mark.slow
 # In micro-batches of one shape, so that the bits do not depend on the devices; augmented, averaged, with a best.
-MLP = ['--model=mlp', '--steps=400', '--augment=shift', '--accumulate=4', '--ema=0.9', '--eval_every=200', '--noexport',
+MLP = ['--model=mlp', '--steps=200', '--augment=shift', '--accumulate=4', '--ema=0.9', '--eval_every=100', '--noexport',
        '--steps_per_call=5', '--checkpoint_every=50']
 BOUND = 60       # seconds in which the workers that are left must have ended
 
@@ -33,7 +33,7 @@ def start(command, log, **environment):
 
 
 def start_by_tf_config(workdir, flags):
-    addresses = ' '.join(_free_addresses(2))
+    addresses = ' '.join(free_addresses(2))
     return [start(['strategies/launch/tf_config.sh', *flags, f'--workdir={workdir}'], workdir.parent / f'log{i}',
                   WORKERS=addresses, INDEX=str(i)) for i in range(2)]
 
