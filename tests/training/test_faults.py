@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from errors import RunError
 from recipes import Options, Recipe
@@ -55,11 +54,13 @@ def test_a_rollback_heals_weights_that_lost_a_bit(tmp_path):
     assert healed.state.sha256() == train(tmp_path / 'skip', spoil=8).state.sha256()
 
 
+@pytest.mark.slow
 def test_a_resumed_run_leaves_the_same_batches_out(tmp_path):
     first = train(tmp_path, spoil=BAD, on_nan='rollback')
     assert train(tmp_path, steps=STEPS).banned == first.banned == {BAD}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('on_nan', ['skip', 'rollback'])
 def test_after_a_limit_the_run_gives_up_with_a_report(tmp_path, on_nan):
     with pytest.raises(RunError, match='the last .* up to step .* not finite; see .*not_finite.json') as error:
@@ -83,6 +84,7 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
     assert Checkpoints(tmp_path / 'checkpoints').newest()[1]['step'] == 6
 
 
+@pytest.mark.slow
 def test_gradient_norms_of_a_report_are_those_of_the_mean_loss(tmp_path):
     from training.faults import describe_step
     from training.loop import StepRunner
@@ -95,9 +97,9 @@ def test_gradient_norms_of_a_report_are_those_of_the_mean_loss(tmp_path):
     assert report['examples'] == [7] and report['loss'] > 0
 
 
+@pytest.mark.slow
 def test_max_minutes_saves_and_stops(tmp_path):
     from errors import Stopped
     with pytest.raises(Stopped, match='stopped by max_minutes; saved at step') as stop:
         train(tmp_path, steps=10 ** 6, max_minutes=0.01)
     assert Checkpoints(tmp_path / 'checkpoints').newest()[1]['step'] == stop.value.step > 0
-    assert tf.executing_eagerly()
