@@ -14,7 +14,7 @@ from errors import RunError, UserError
 from tasks import serving
 from training.checkpoint import Checkpoints
 from training.jit import use_jit
-from training.micro_batches import micro_batches
+from training.micro_batches import pieces_of_a_replica
 from training.state import TrainState, inference_arrays
 from training.trainer import Trainer
 from workdir import Workdir
@@ -48,15 +48,20 @@ class Batches:
     """
 
     def __init__(self, recipe, dataset, task, replicas):
-        self._recipe, self._dataset, self._features = recipe, dataset, task.features
+        self._recipe, self._dataset, self._features, self._replicas = recipe, dataset, task.features, replicas
         pipeline.per_replica(recipe.batch_size, replicas)
-        micro_batches(recipe.accumulate, replicas)
+        pieces_of_a_replica(recipe.accumulate, replicas)
 
     def training(self, start_step):
         """The dataset function of the steps from `start_step` on."""
         recipe = self._recipe
         return pipeline.training_slices(self._dataset.train, self._features, batch_size=recipe.batch_size,
                                         seed=recipe.seed, transform=recipe.augment, start_step=start_step)
+
+    @property
+    def spec(self):
+        """What a replica is given in a step: nested TensorSpecs of (x, y, weights)."""
+        return self.training(0)(tf.distribute.InputContext(num_replicas_in_sync=self._replicas)).element_spec
 
     def evaluation(self, split):
         """(dataset function, number of global batches) of a split."""
@@ -72,15 +77,17 @@ class Batches:
 
 def make_trainer(recipe, dataset, task, devices, workdir, jit='auto'):
     """Returns (Trainer, a line that says whether XLA compiles its step, and why)."""
+    recipe = recipe.resolved(devices.kind)
     compiled, reason = use_jit(jit, recipe.model, devices.kind)
     trainer = Trainer(recipe, devices, task, lambda: build_model(recipe, task), workdir=workdir.path, jit=compiled,
                       total_steps=training_steps(recipe, dataset))
     return trainer, f'XLA {"on" if compiled else "off"}: {reason}'
 
 
-def make_deterministic():
-    """Equal inputs give equal bits (E2), in this process, from now on."""
-    tf.config.experimental.enable_op_determinism()
+def make_deterministic(kind='cpu'):
+    """Equal inputs give equal bits (E2), in this process, from now on, on this kind of hardware."""
+    if kind != 'tpu':      # which is so by itself; and XLA then refuses the gradient of max-pooling
+        tf.config.experimental.enable_op_determinism()
 
 
 def training_steps(recipe, dataset):
@@ -100,9 +107,7 @@ def load(path, checkpoint='newest', data_dir=''):
     recipe = workdir.recipe()
     dataset, task = open_data(recipe, data_dir)
     arrays, metadata = _find(Checkpoints(workdir.checkpoints), checkpoint)
-    model = build_model(recipe, task)
-    TrainState(model).restore(inference_arrays(arrays))
-    return recipe, dataset, task, model, metadata['step']
+    return recipe, dataset, task, _inference_model(recipe, task, arrays), metadata['step']
 
 
 def export(folder, model, reference, dataset, task):
@@ -113,12 +118,19 @@ def export(folder, model, reference, dataset, task):
 
 
 def export_run(workdir, trainer, dataset):
-    """Exports a run's newest checkpoint, rebuilt without a strategy, and compares it with the trained model."""
+    """Exports a run's newest checkpoint, and compares it with the trained model. Both are rebuilt without a strategy,
+    one from the checkpoint and one from the variables that were trained: raw inputs need the host."""
     arrays, _ = trainer.checkpoints.newest()
-    model = build_model(trainer.recipe, trainer.task)
+    with trainer.devices.on_host():
+        saved, trained = (_inference_model(trainer.recipe, trainer.task, a) for a in (arrays, trainer.state.arrays()))
+        return export(workdir.export, saved, trained, dataset, trainer.task)
+
+
+def _inference_model(recipe, task, arrays):
+    """A model with the weights of a TrainState's arrays, averaged ones where there are any."""
+    model = build_model(recipe, task)
     TrainState(model).restore(inference_arrays(arrays))
-    with trainer.state.averaged():
-        return export(workdir.export, model, trainer.model, dataset, trainer.task)
+    return model
 
 
 @contextlib.contextmanager

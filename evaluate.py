@@ -22,14 +22,14 @@ def main(arguments):
         import assembly
         from strategies import selection
     from data import pipeline
-    from training.evaluation import Evaluator
+    from training.evaluation import EvaluationStep, Evaluator
     devices = selection.select(args.strategy, args.virtual_devices, args.tpu)
-    assembly.make_deterministic()
+    assembly.make_deterministic(devices.kind)
     with devices.strategy.scope():
         recipe, dataset, task, model, step = assembly.load(args.workdir, args.checkpoint, args.data_dir)
     source, batch_size = dataset.split(args.split), args.batch_size or recipe.batch_size
     pipeline.per_replica(batch_size, devices.replicas)
-    evaluate = Evaluator(devices.strategy, model, task,
+    evaluate = Evaluator(devices.strategy, EvaluationStep(model, task),
                          pipeline.evaluation_slices(source, task.features, batch_size=batch_size),
                          pipeline.evaluation_steps(source, batch_size))
     with assembly.data_errors(dataset):

@@ -8,12 +8,10 @@ import sys
 
 from absl import app, flags, logging
 
-from errors import RunError, Stopped, UserError
+from errors import FAILED, INTERRUPTED, PREEMPTED, USAGE, RunError, Stopped, UserError
+from strategies import tpu
 
 flags.disclaim_key_flags()      # flags defined here belong to the front door, whose --help shows them
-
-# Exit codes, beside 0.
-FAILED, USAGE, PREEMPTED, INTERRUPTED = 1, 2, 75, 130     # 75 is EX_TEMPFAIL: a scheduler should start it again
 
 
 def define_flags(cls, skip=(), inherit=False):
@@ -88,7 +86,11 @@ def _fail(message):
 
 @contextlib.contextmanager
 def quiet_tensorflow():
-    """Around the first import of TensorFlow: its C++ notes go nowhere, unless TF_CPP_MIN_LOG_LEVEL asks for them."""
+    """Around the first import of TensorFlow, which reads the environment then.
+
+    Its C++ notes go nowhere, unless TF_CPP_MIN_LOG_LEVEL asks for them.
+    """
+    tpu.prepare_environment()
     if os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3') < '3':
         yield
         return

@@ -38,12 +38,16 @@ def run(recipe, options=Options(), name='run'):
         print(f'{workdir.path} holds this run, finished at step {results["steps"]:,}: nothing to do')
         return results
 
+    if options.num_workers:
+        raise UserError('`num_workers` starts processes of the command line, python train.py --num_workers=N. '
+                        f'Received: num_workers={options.num_workers}')
+
     # 2. The devices. TensorFlow is imported only here, so that --help and a mistyped flag answer at once.
     with frontdoor.quiet_tensorflow():
         import assembly
         from strategies import selection
     devices = selection.select(options.strategy, options.virtual_devices, options.tpu)
-    assembly.make_deterministic()
+    assembly.make_deterministic(devices.kind)
 
     with selection.worker_errors(devices):
         return _train(recipe, options, name, workdir, devices)
@@ -53,13 +57,15 @@ def _train(recipe, options, name, workdir, devices):
     """Stages 3 to 8, on the devices. Several workers do the same in step; only the chief touches the run's folder."""
     import assembly
     # 3. The data, and what its outputs mean.
+    recipe = workdir.going_on(recipe)
     dataset, task = assembly.open_data(recipe, options.data_dir)
     batches = assembly.Batches(recipe, dataset, task, devices.replicas)
 
     # 4. The model under the strategy's scope, at the newest checkpoint if there is one.
     trainer, jit_reason = assembly.make_trainer(recipe, dataset, task, devices, workdir, options.jit)
+    recipe = trainer.recipe            # without `auto`
     trainer.restore(dataset.fingerprint)
-    trainer.count_flops(batches.training(0))
+    trainer.count_flops(batches.spec)
     if devices.is_chief:
         workdir.claim(recipe)          # only now: what is wrong so far leaves no folder behind
         _print_head(name, workdir, recipe, devices, dataset, trainer, jit_reason)
@@ -133,7 +139,7 @@ def main(arguments):
     options = frontdoor.given(Options)
     options['workdir'] = options.get('workdir') or default_workdir(name, overrides)
     recipe, options = recipe.replace(**overrides), Options(**options)
-    if options.num_workers:
+    if options.num_workers and Workdir(options.workdir).results() is None:
         return _launch(recipe, options)
     run(recipe, options, name)
 

@@ -23,8 +23,8 @@ from absl import flags
 
 from benchmarks.chaos_victim import DAMAGES, PLACES, UNKNOWN, Victim, damage, seeded
 from benchmarks.report import RESULTS
-from errors import RunError, UserError
-from frontdoor import FAILED, run
+from errors import FAILED, RunError, UserError
+from frontdoor import run
 from training.checkpoint import Checkpoints, step_of
 
 COMMON = ['train.py', '--batch_size=32', '--ema=0.9', '--checkpoint_every=5', '--log_every=5', '--steps_per_call=2']

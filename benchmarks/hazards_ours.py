@@ -17,7 +17,7 @@ from models.dropout import Dropout
 from recipes import Options, Recipe
 from strategies import selection
 from training.checkpoint import Checkpoints
-from training.evaluation import Evaluator
+from training.evaluation import EvaluationStep, Evaluator
 from training.loop import StepRunner
 from training.state import TrainState, inference_arrays
 from training.trainer import Trainer
@@ -58,7 +58,7 @@ def _flat(weights):
 def _loop(recipe, devices, task, build, dataset_fn, jit=False):
     """Trains for recipe.steps. Returns (Trainer, {name: value} of the training totals)."""
     trainer = Trainer(recipe, devices, task, build, total_steps=recipe.steps, workdir='unused', jit=jit)
-    call = StepRunner(devices.strategy, trainer._step, dataset_fn, 0)(recipe.steps)
+    call = StepRunner(devices.strategy, trainer.train_step, dataset_fn, 0)(recipe.steps)
     return trainer, task.results(call.totals)
 
 
@@ -78,7 +78,7 @@ def _train(case, devices, **overrides):
 
 
 def _loss(case, devices, model):
-    return Evaluator(devices.strategy, model, TASK, *_slices(case))()['loss']
+    return Evaluator(devices.strategy, EvaluationStep(model, TASK), *_slices(case))()['loss']
 
 
 def _w(trainer):

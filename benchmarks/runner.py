@@ -3,7 +3,6 @@
 import assembly
 import recipes
 from strategies import selection
-from training.jit import use_jit
 from training.loop import StepRunner
 from workdir import Workdir
 
@@ -26,6 +25,5 @@ def recipe_loop(model, jit='auto', devices=None, rows=0):
     dataset, task = assembly.open_data(recipe)
     batches = assembly.Batches(recipe, dataset, task, devices.replicas)
     trainer, _ = assembly.make_trainer(recipe, dataset, task, devices, Workdir('unused'), jit)
-    compiled, _ = use_jit(jit, model, devices.kind)
-    runner = StepRunner(devices.strategy, trainer._step, batches.training, 0)
-    return runner, recipe, task, batches.training(0), compiled
+    runner = StepRunner(devices.strategy, trainer.train_step, batches.training, 0)
+    return runner, trainer.recipe, task, batches.training(0), trainer.jit

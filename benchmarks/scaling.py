@@ -171,7 +171,7 @@ def serve(model, core, role):
     facts = {'batch_size': recipe.batch_size // devices.replicas, 'jit': jit}
     if role == WORKER:
         facts['all_reduced'] = _all_reduced(runner)
-        asked['all_reduces'] = _all_reduces(devices.strategy, runner._step.model.trainable_variables)
+        asked['all_reduces'] = _all_reduces(devices.strategy, runner.step.model.trainable_variables)
     print(json.dumps(facts), flush=True)
     ended, cpu_ended = time.perf_counter(), time.process_time()
     for line in sys.stdin:

@@ -45,7 +45,8 @@ class Recipe:
     # Regularisation and numbers
     dropout: float = field(-1., 'Dropout rate of models that have one; -1 keeps the model\'s own.')
     label_smoothing: float = field(0., 'Probability mass given to all classes alike in the training loss.')
-    precision: str = field('float32', 'Computation: float32, bfloat16 or float16 (weights stay float32).')
+    precision: str = field('auto', 'Computation: float32, bfloat16, float16 (weights stay float32), or auto: bfloat16 '
+                                   'on a TPU, float32 elsewhere; a run that goes on keeps what it began with.')
     seed: int = field(0, 'Seed of weights, data order, augmentation and dropout.')
     # When
     eval_every: int = field(0, 'Steps between evaluations on the validation split; 0 is only at the end.')
@@ -84,6 +85,11 @@ class Recipe:
             overrides['steps'] = 0
         return dataclasses.replace(self, **overrides)
 
+    def resolved(self, kind):
+        """The recipe without `auto`, for the kind of hardware: cpu, gpu or tpu."""
+        precision = 'bfloat16' if kind == 'tpu' else 'float32'
+        return self.replace(precision=precision) if self.precision == 'auto' else self
+
     def to_json(self):
         return json.dumps(dataclasses.asdict(self), indent=2) + '\n'
 
@@ -96,7 +102,8 @@ class Recipe:
         return cls(**values)
 
 
-CHOICES = {'schedule': ('constant', 'cosine', 'inverse_sqrt'), 'precision': ('float32', 'bfloat16', 'float16')}
+CHOICES = {'schedule': ('constant', 'cosine', 'inverse_sqrt'),
+           'precision': ('auto', 'float32', 'bfloat16', 'float16')}
 
 
 def check_type(f, value):
@@ -108,4 +115,4 @@ def check_type(f, value):
 def differences(saved, wanted):
     """'field: saved there, wanted here' for each field in which two recipes differ."""
     return [f'{f.name}: {getattr(saved, f.name)!r} there, {getattr(wanted, f.name)!r} here'
-            for f in dataclasses.fields(Recipe) if getattr(saved, f.name) != getattr(wanted, f.name)]
+            for f in dataclasses.fields(Recipe) if getattr(wanted, f.name) not in (getattr(saved, f.name), 'auto')]

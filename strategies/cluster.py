@@ -43,9 +43,8 @@ def make_strategy(cpu_devices):
 
     cpu_devices: logical CPU devices of each worker, where there is no GPU; one replica each.
     """
-    options = tf.distribute.experimental.CommunicationOptions()
     if cpu_devices < 2:
-        return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+        return tf.distribute.MultiWorkerMirroredStrategy()
 
     class Extended(CollectiveAllReduceExtended):
         def _initialize_local_devices(self, cluster_resolver, worker_device):
@@ -56,6 +55,7 @@ def make_strategy(cpu_devices):
 
         def __init__(self):
             resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+            options = tf.distribute.experimental.CommunicationOptions()
             super().__init__(Extended(self, communication_options=options, cluster_resolver=resolver))
     return VirtualWorkers()
 

@@ -11,7 +11,8 @@ import os
 import tensorflow as tf
 
 from errors import RunError, UserError, lookup
-from strategies import cluster
+from strategies import cluster, doctor, findings
+from strategies.tpu import bring_up
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3      # of glibc's malloc.h
 
@@ -33,6 +34,10 @@ class Devices:
     def from_chief(self, data):
         """bytes, those of the chief, on every worker; the others' are ignored."""
         return cluster.from_chief(self.strategy, data) if self.workers > 1 else data
+
+    def on_host(self):
+        """A scope in which TensorFlow computes on this process's CPU; elsewhere than on a TPU, where it likes."""
+        return tf.device('CPU:0') if self.kind == 'tpu' else contextlib.nullcontext()
 
     def wait_for_all(self):
         """Returns when every worker has called it."""
@@ -86,9 +91,11 @@ def _auto(virtual_devices, tpu):
         return _multiworker(virtual_devices, tpu, found='auto found a cluster')
     if tpu or os.environ.get('TPU_NAME'):
         return _tpu(virtual_devices, tpu, found='a TPU is named')
+    if not findings.tpu(doctor.look()):
+        return _tpu(virtual_devices, tpu, found='auto found a TPU')
     if tf.config.list_physical_devices('GPU'):
         return _gpu(virtual_devices, tpu)
-    return _cpu(virtual_devices, tpu, found='auto found no GPU, no TPU and no cluster')
+    return _cpu(virtual_devices, tpu, found='auto found no GPU, no TPU that it can drive, and no cluster')
 
 
 def _cpu(virtual_devices, _, found='asked for'):
@@ -135,16 +142,7 @@ def _multiworker(virtual_devices, _, found='asked for'):
 
 def _tpu(_, tpu, found='asked for'):
     address = tpu or os.environ.get('TPU_NAME') or 'local'
-    try:
-        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=address)
-        tf.config.experimental_connect_to_cluster(resolver)
-        tf.tpu.experimental.initialize_tpu_system(resolver)
-    except Exception as error:   # each layer of TPU bring-up raises its own kind, from ValueError to OpError
-        cause = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
-        raise UserError(f'`strategy` tpu needs a TPU at {address!r}; bringing it up failed: {cause}. TensorFlow '
-                        f'{tf.__version__} drives TPUs only with the tensorflow-tpu wheel (pip install '
-                        '"tensorflow-tpu==2.20.0" "libtpu==0.0.14" on a TPU VM). Received: strategy=tpu') from None
-    return Devices('tpu', 'tpu', f'{found} ({address})', tf.distribute.TPUStrategy(resolver))
+    return Devices('tpu', 'tpu', f'{found} ({address})', bring_up(address))
 
 
 def _keep_freed_memory():

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 
-from frontdoor import FAILED, INTERRUPTED, PREEMPTED
+from errors import FAILED, INTERRUPTED, PREEMPTED
 
 GRACE = 60.           # seconds: workers that agreed to stop save first; a worker that is left over after this hangs
 LAST_WORDS = 5.       # seconds: when one worker fails, the others have their own error to say

@@ -16,7 +16,8 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 def clean_environment(**changes):
     """The environment without what this process set for itself: TensorFlow's noise is part of what is tested."""
-    environment = {k: v for k, v in os.environ.items() if k not in ('TF_CPP_MIN_LOG_LEVEL', 'TF_CONFIG', 'TPU_NAME')}
+    environment = {k: v for k, v in os.environ.items() if k not in ('TF_CPP_MIN_LOG_LEVEL', 'TF_CONFIG')
+                   and not k.startswith('TPU_')}     # TensorFlow itself sets TPU_LIBRARY_PATH
     return {**environment, **changes}
 
 

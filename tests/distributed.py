@@ -86,7 +86,7 @@ def run(devices, jit=False, spoil=None, steps=6, batch_norm=False, **overrides):
                                                   'clip_norm': 0.3, 'ema': 0.9, **overrides})
     task = Squares(Features)
     trainer = Trainer(recipe, devices, task, lambda: build(batch_norm), total_steps=steps, workdir='unused', jit=jit)
-    runner = StepRunner(devices.strategy, trainer._step, lambda start: slices(start, spoil), 0)
+    runner = StepRunner(devices.strategy, trainer.train_step, lambda start: slices(start, spoil), 0)
     return trainer, task.results(runner(steps).totals)
 
 
@@ -148,7 +148,7 @@ def models(devices, *settings):
             batches = assembly.Batches(recipe, dataset, task, devices.replicas)
             trainer, _ = assembly.make_trainer(recipe, dataset, task, devices, Workdir('unused'),
                                                'on' if setting == 'xla' else 'off')
-            StepRunner(devices.strategy, trainer._step, batches.training, 0)(recipe.steps)
+            StepRunner(devices.strategy, trainer.train_step, batches.training, 0)(recipe.steps)
             out[f'{name}, {setting}'] = state(trainer)
             if setting == '8 micro-batches' and devices.replicas < 8:     # tracing a decoder 8 times takes a minute
                 values = evaluated(trainer, dataset, task, recipe.batch_size)
@@ -177,7 +177,7 @@ def collectives(trainer, dataset_fn):
     """How many all-reduces a step has on each replica, in its traced graph."""
     strategy = trainer.devices.strategy
     spec = dataset_fn(tf.distribute.InputContext(num_replicas_in_sync=trainer.devices.replicas)).element_spec
-    traced = tf.function(lambda *batch: strategy.run(trainer._step, args=(batch, tf.constant(0, tf.int64))))
+    traced = tf.function(lambda *batch: strategy.run(trainer.train_step, args=(batch, tf.constant(0, tf.int64))))
     graph = traced.get_concrete_function(*spec).graph.as_graph_def()
     nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
     return sum(node.op.startswith('CollectiveReduce') for node in nodes) / len(strategy.extended.worker_devices)

@@ -38,14 +38,14 @@ def test_a_file_that_breaks_after_the_start_is_named(images):
 def test_a_model_that_does_not_fit_its_data_is_one_line():
     with pytest.raises(UserError, match='`task` classification needs a dataset of images'):
         assembly.open_data(RECIPES['mlp_digits'].replace(dataset='number_words'))
-    recipe = RECIPES['mlp_digits'].replace(size='tiny')
+    recipe = RECIPES['mlp_digits'].replace(size='tiny', precision='float32')
     with pytest.raises(UserError, match="`size` is not an option of model 'mlp'.*Received: size='tiny'"):
         assembly.build_model(recipe, assembly.open_data(recipe)[1])
 
 
 def saved_run(folder, recipe, average=None):
     """A run's folder with one checkpoint of an untrained model, and with an average of its weights if wanted."""
-    workdir = Workdir(folder)
+    workdir, recipe = Workdir(folder), recipe.resolved('cpu')
     workdir.claim(recipe)
     model = assembly.build_model(recipe, assembly.open_data(recipe)[1])
     arrays = TrainState(model).arrays()
@@ -79,8 +79,20 @@ def test_a_checkpoint_that_is_not_there(tmp_path, which):
         assembly.load(tmp_path / 'run', which)
 
 
+def test_a_run_that_goes_on_keeps_its_precision_on_other_hardware(tmp_path):
+    automatic = RECIPES['mlp_digits']
+    assert [automatic.resolved(kind).precision for kind in ('cpu', 'gpu', 'tpu')] == ['float32', 'float32', 'bfloat16']
+    workdir = Workdir(tmp_path / 'run')
+    assert workdir.going_on(automatic) == automatic
+    workdir.claim(automatic.resolved('tpu'))
+    workdir.check(automatic)
+    assert workdir.going_on(automatic).resolved('cpu').precision == 'bfloat16'
+    with pytest.raises(UserError, match="precision: 'bfloat16' there, 'float32' here"):
+        workdir.check(automatic.replace(precision='float32'))
+
+
 def test_the_seed_alone_decides_the_first_weights():
-    recipe = RECIPES['mlp_digits']
+    recipe = RECIPES['mlp_digits'].resolved('cpu')
     task = assembly.open_data(recipe)[1]
     a, b, c = (assembly.build_model(r, task).get_weights() for r in (recipe, recipe, recipe.replace(seed=1)))
     assert all((x == y).all() for x, y in zip(a, b)) and (a[0] != c[0]).any()

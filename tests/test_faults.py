@@ -48,19 +48,16 @@ def test_a_file_that_goes_bad_is_named_and_the_mended_run_goes_on(run_python, fo
     assert results(workdir)['weights_sha256'] == results(tmp_path / 'whole')['weights_sha256']
 
 
-@pytest.mark.parametrize('damage', ['truncated', 'flipped', 'deleted half'])
-def test_a_damaged_checkpoint_is_named_and_the_one_before_goes_on(run_python, tmp_path, damage):
+def test_a_damaged_checkpoint_is_named_and_the_one_before_goes_on(run_python, tmp_path):
+    """One bit; tests/training/test_checkpoint.py has other damages."""
     command = ['train.py', '--model=mlp', '--steps=60', '--checkpoint_every=10', '--steps_per_call=5', '--noexport']
     run_python(*command, f'--workdir={tmp_path / "whole"}')
     workdir = tmp_path / 'run'
     assert interrupted(workdir, signal.SIGKILL, 30, command)[0] == -signal.SIGKILL
     newest = sorted((workdir / 'checkpoints').glob('step-*.safetensors'))[-1]
     data = bytearray(newest.read_bytes())
-    half = len(data) // 2
-    if damage == 'flipped':
-        data[half] ^= 1
-    newest.write_bytes(data[:half] if damage == 'truncated' else
-                       bytes(data[:half]) + bytes(half) if damage == 'deleted half' else data)
+    data[len(data) // 2] ^= 1
+    newest.write_bytes(data)
     done = run_python(*command, f'--workdir={workdir}')
     assert f'checkpoint {newest.name} is broken' in done.stdout and 'going on at step' in done.stdout
     assert results(workdir)['weights_sha256'] == results(tmp_path / 'whole')['weights_sha256']

@@ -99,12 +99,20 @@ def interrupted(workdir, number, after_step, command=RUN):
     return process.returncode, output
 
 
-def test_killed_stopped_and_resumed_equals_never_interrupted(finished, run_python, tmp_path):
-    workdir, _ = finished
-    other = tmp_path / 'run'
-    assert interrupted(other, signal.SIGKILL, 20)[0] == -signal.SIGKILL
-    code, output = interrupted(other, signal.SIGTERM, 50)
+def test_killed_and_resumed_equals_never_interrupted(finished, run_python, tmp_path):
+    assert interrupted(tmp_path / 'run', signal.SIGKILL, 20)[0] == -signal.SIGKILL
+    resumed_as_if_never_interrupted(finished, run_python, tmp_path / 'run')
+
+
+@pytest.mark.slow
+def test_stopped_and_resumed_equals_never_interrupted(finished, run_python, tmp_path):
+    code, output = interrupted(tmp_path / 'run', signal.SIGTERM, 50)
     assert code == 75 and 'stopped by SIGTERM; saved at step' in output
+    resumed_as_if_never_interrupted(finished, run_python, tmp_path / 'run')
+
+
+def resumed_as_if_never_interrupted(finished, run_python, other):
+    workdir, _ = finished
     done = run_python(*RUN, f'--workdir={other}')
     assert 'going on at step' in done.stdout
     for key in ('weights_sha256', 'eval', 'best'):
@@ -117,6 +125,24 @@ def records(workdir):
     lines = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
     return [{k: v for k, v in line.items() if k not in ('seconds', 'examples_per_second', 'data_wait_fraction')}
             for line in lines]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('flags', [
+    ['--model=cnn', '--steps=60', '--augment=flip_shift'],
+    ['--model=lstm', '--steps=60', '--accumulate=2'],
+    # Its own batch: an evaluation of 10,000 sentences in small ones takes minutes.
+    ['--model=transformer', '--steps=24', '--warmup_steps=5', '--ema=0.9']], ids=lambda f: f[0][8:])
+def test_kill_minus_nine_changes_nothing_for_any_model(run_python, tmp_path, flags):
+    command = ['train.py', *flags, '--checkpoint_every=5', '--steps_per_call=2', '--noexport']
+    run_python(*command, f'--workdir={tmp_path / "whole"}')
+    assert interrupted(tmp_path / 'killed', signal.SIGKILL, 10, command)[0] == -signal.SIGKILL
+    code, output = interrupted(tmp_path / 'killed', signal.SIGINT, 20, command)
+    assert code == 130 and 'stopped by SIGINT; saved at step' in output
+    run_python(*command, f'--workdir={tmp_path / "killed"}')
+    whole, killed = results(tmp_path / 'whole'), results(tmp_path / 'killed')
+    for key in ('weights_sha256', 'eval', 'best'):
+        assert killed[key] == whole[key]
 
 
 @pytest.mark.slow
@@ -150,6 +176,7 @@ for name, inputs in answers.items():
 '''
 
 
+@pytest.mark.slow
 def test_the_saved_model_serves_without_the_project(finished, image, run_python, tmp_path):
     workdir, _ = finished
     done = run_python('-I', '-c', SERVE, workdir / 'export' / '1', image, cwd=tmp_path)

@@ -39,7 +39,7 @@ def test_recipe_survives_its_file():
     ({'steps': 3, 'epochs': 1.}, '`epochs` and `steps` exclude each other'),
     ({'steps': 0, 'epochs': 0.}, '`steps` or `epochs` must say how long'),
     ({'schedule': 'linear'}, '`schedule` must be one of constant, cosine, inverse_sqrt. Received: schedule=\'linear\''),
-    ({'precision': 'fp16'}, '`precision` must be one of float32, bfloat16, float16'),
+    ({'precision': 'fp16'}, '`precision` must be one of auto, float32, bfloat16, float16'),
     ({'dropout': 1.}, r'`dropout` must be in \[0, 1\)'),
     ({'ema': 1.}, r'`ema` must be in \[0, 1\). Received: ema=1.0'),
     ({'nesterov': 1}, '`nesterov` must be of type bool'),

@@ -10,6 +10,9 @@ import time
 
 import pytest
 
+import train
+from errors import UserError
+from recipes import Options, Recipe
 from strategies.workers import free_addresses
 from tests.conftest import ROOT, clean_environment
 
@@ -108,3 +111,12 @@ def test_a_mistake_of_all_workers_is_said_once(run_python, tmp_path):
                       check=False)
     assert done.returncode == 2 and done.stderr.count('error: `batch_size` is the global batch') == 1
     assert not (tmp_path / 'run').exists()
+
+
+def test_a_finished_run_starts_no_workers_and_python_is_told_where_they_are(run_python, tmp_path):
+    flags = ['train.py', '--model=mlp', '--steps=5', '--noexport', f'--workdir={tmp_path / "run"}']
+    run_python(*flags)
+    done = run_python(*flags, '--num_workers=2')
+    assert done.stdout.count('nothing to do') == 1 and '[worker' not in done.stdout
+    with pytest.raises(UserError, match='`num_workers` starts processes of the command line'):
+        train.run(Recipe(model='mlp', steps=5), Options(num_workers=2, workdir=str(tmp_path / 'other')))

@@ -1,6 +1,7 @@
 """Exact evaluation: every example of a split once, whatever the batch size and the number of replicas."""
 
 import collections
+import functools
 
 import tensorflow as tf
 
@@ -10,21 +11,37 @@ from training.micro_batches import summed
 BATCHES_PER_CALL = 64
 
 
-class Evaluator:
-    """Evaluates a model on one split.
+class EvaluationStep:
+    """Called in a replica context with a replica's slice of a batch: {name: (sum, weight)} over all replicas.
 
     Args:
-        dataset_fn: from `data.pipeline.evaluation_slices`.
-        batches: number of global batches in it.
         pieces, sum_dtype: see micro_batches.py.
     """
 
-    def __init__(self, strategy, model, task, dataset_fn, batches, pieces=1, sum_dtype=tf.float32):
-        self._strategy, self._task, self._model = strategy, task, model
+    def __init__(self, model, task, pieces=1, sum_dtype=tf.float32):
+        self.model, self.task = model, task
         self._pieces, self._sum_dtype = pieces, sum_dtype
+
+    def __call__(self, *batch):
+        totals = summed(lambda piece, _: self.task.evaluation_totals(self.model, *piece), batch, self._pieces,
+                        self._sum_dtype)
+        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, totals)
+
+
+class Evaluator:
+    """Evaluates on one split.
+
+    Args:
+        strategy: a tf.distribute.Strategy. step: an EvaluationStep.
+        dataset_fn: from `data.pipeline.evaluation_slices`.
+        batches: number of global batches in it.
+    """
+
+    def __init__(self, strategy, step, dataset_fn, batches):
         # Endless, or several workers would ask each other before each batch whether there is one.
         self._dataset = strategy.distribute_datasets_from_function(lambda context: dataset_fn(context).repeat())
-        self._batches = batches
+        self._batches, self._task = batches, step.task
+        self._run = tf.function(functools.partial(run_batches, strategy, step), reduce_retracing=True)
 
     def __call__(self):
         """Returns {name: value}, with `loss`, the task's metrics and `count`, the number of examples seen."""
@@ -36,17 +53,14 @@ class Evaluator:
                 sums[name][1] += float(weight)
         return self._task.results(sums)
 
-    @tf.function(reduce_retracing=True)
-    def _run(self, iterator, batches):
-        totals = self._batch(next(iterator))
-        for _ in tf.range(1, batches):
-            totals = tf.nest.map_structure(tf.add, totals, self._batch(next(iterator)))
-        return totals
 
-    def _batch(self, batch):
-        def replica(*batch):
-            totals = summed(lambda piece, _: self._task.evaluation_totals(self._model, *piece), batch, self._pieces,
-                            self._sum_dtype)
-            return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, totals)
-        totals = self._strategy.run(replica, args=batch)
-        return tf.nest.map_structure(lambda t: self._strategy.experimental_local_results(t)[0], totals)
+def run_batches(strategy, step, iterator, batches):
+    """The totals of `batches` batches, int32 scalar, in the graph."""
+    def batch():
+        totals = strategy.run(step, args=next(iterator))
+        return tf.nest.map_structure(lambda t: strategy.experimental_local_results(t)[0], totals)
+
+    totals = batch()
+    for _ in tf.range(1, batches):
+        totals = tf.nest.map_structure(tf.add, totals, batch())
+    return totals

@@ -7,6 +7,8 @@ import math
 
 import tensorflow as tf
 
+from strategies.graph_rules import function_graph
+
 
 def count_flops(concrete_function):
     """Returns the count for one call. Loops are multiplied by their trip count where the graph states it."""
@@ -51,11 +53,8 @@ def _trips(op):
 
 
 def _called_flops(graph, name):
-    while graph is not None:
-        if name in graph._functions:     # no public way from a call to its graph
-            return _graph_flops(graph._functions[name].graph)
-        graph = getattr(graph, 'outer_graph', None)
-    return 0
+    body = function_graph(graph, name)
+    return 0 if body is None else _graph_flops(body)
 
 
 def _matmul(op):

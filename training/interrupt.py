@@ -15,6 +15,7 @@ import tensorflow as tf
 # In order of precedence: of several, the first is what the run says it was stopped by.
 CAUSES = ('SIGINT', 'SIGTERM', 'max_minutes')
 PAUSE = len(CAUSES)
+FLAGS = PAUSE + 1      # how many there are
 
 
 class Interrupt:
@@ -27,8 +28,8 @@ class Interrupt:
 
     def __init__(self, max_minutes=0.):
         with tf.device('CPU:0'):
-            self.flags = tf.Variable(tf.zeros([PAUSE + 1]), trainable=False, name='interrupt')
-        self._values, self._lock = np.zeros([PAUSE + 1], np.float32), threading.Lock()
+            self.flags = tf.Variable(tf.zeros([FLAGS]), trainable=False, name='interrupt')
+        self._values, self._lock = np.zeros([FLAGS], np.float32), threading.Lock()
         self._seconds, self._before, self._interrupted = max_minutes * 60, {}, False
 
     def __enter__(self):

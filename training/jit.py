@@ -1,5 +1,9 @@
 """Whether XLA compiles the step: `--jit=auto` decides from measurement, `on` and `off` from the user."""
 
+import importlib.metadata
+
+from errors import UserError
+
 # From `python -m benchmarks.jit --model=...` on 2 CPU cores, see benchmarks/results/jit_*.json. XLA fuses small dense
 # nets, but its CPU loops and larger products are slower than TensorFlow's kernels.
 FASTER_WITH_XLA_ON_CPU = {'mlp': True, 'lstm': False, 'transformer': False}
@@ -9,9 +13,18 @@ IMPOSSIBLE = {'cnn': 'XLA has no deterministic gradient of max-pooling'}
 
 
 def use_jit(choice, model, kind):
-    """Returns (bool, reason) for a flag value, a model's name and the hardware's kind."""
+    """Returns (bool, reason) for a flag value, a model's name and the hardware's kind.
+
+    Raises:
+        UserError: XLA is asked for, and the installed TensorFlow has none for this hardware.
+    """
     if kind == 'tpu':
         return False, 'TPUStrategy compiles the whole step itself'
+    if kind == 'cpu' and choice != 'off' and _is_tpu_wheel():
+        if choice == 'on':
+            raise UserError('`jit` on needs XLA for the CPU, which the tensorflow-tpu wheel does not have. '
+                            'Received: jit=on')
+        return False, 'the tensorflow-tpu wheel has no XLA for the CPU'
     if choice != 'auto':
         return choice == 'on', 'asked for'
     if model in IMPOSSIBLE:
@@ -20,3 +33,10 @@ def use_jit(choice, model, kind):
     faster = measured.get(model, kind == 'gpu')
     comparison = f'{model} is {"faster" if faster else "slower"} with XLA on {kind}'
     return faster, comparison + (', as measured' if kind == 'cpu' and model in measured else ', we expect')
+
+
+def _is_tpu_wheel():
+    try:
+        return bool(importlib.metadata.version('tensorflow-tpu'))
+    except importlib.metadata.PackageNotFoundError:
+        return False

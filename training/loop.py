@@ -5,6 +5,7 @@ never changes a result.
 """
 
 import contextlib
+import functools
 import time
 from typing import NamedTuple
 
@@ -32,14 +33,17 @@ class StepRunner:
         dataset_fn: function (start step) -> dataset function, see data/pipeline.py.
         start_step: int.
         flags: float32 variable [F] in host memory: a call returns early when one is not 0, on any worker.
+        banned: steps whose batches change nothing.
     """
 
-    def __init__(self, strategy, step, dataset_fn, start_step, flags=None):
-        self._strategy, self._step, self._dataset_fn = strategy, step, dataset_fn
+    def __init__(self, strategy, step, dataset_fn, start_step, flags=None, banned=()):
+        self._strategy, self.step, self._dataset_fn = strategy, step, dataset_fn
         with tf.device('CPU:0'):
             self._flags = tf.Variable(tf.zeros([1])) if flags is None else flags
             self._banned = tf.Variable(tf.zeros([0], tf.int64), shape=[None])
-        self.seek(start_step)
+        self._run = tf.function(functools.partial(run_steps, strategy, step, flags=self._flags, banned=self._banned),
+                                reduce_retracing=True)
+        self.seek(start_step, banned)
 
     def seek(self, step, banned=()):
         """Goes to a step. banned: steps whose batches change nothing."""
@@ -58,39 +62,48 @@ class StepRunner:
         totals = {name: (float(total), float(weight)) for name, (total, weight) in totals.items()}
         return Call(int(steps), totals, float(waited), flags.numpy().tolist(), int(first_bad), int(bad_run))
 
-    @tf.function(reduce_retracing=True)
-    def _run(self, iterator, start, count):
-        # In float64, or the last digits would depend on how many steps are in a call.
-        zero = tf.zeros([], tf.float64)
-        totals = {name: (zero, zero) for name in self._step.totals_names}
-        waited, flags, done = tf.zeros([], tf.float64), tf.zeros_like(self._flags), tf.zeros([], tf.int64)
-        first_bad, bad_run, stop = tf.constant(NEVER, tf.int64), tf.zeros([], tf.int64), False
-        while done < count and not stop:
-            # A flag ends the call one step after the one that carried it: the host need not wait for a step's result
-            # before it starts the next.
-            stop = tf.reduce_any(flags > 0)
-            sampled = stop | (done == count - 1)
-            with tf.control_dependencies(tf.nest.flatten(totals)):       # the step before has ended
-                asked = _clock_if(sampled)
-            with tf.control_dependencies([asked]):
-                batch = next(iterator)
-            with tf.control_dependencies(self._local(batch)):
-                waited += _clock_if(sampled) - asked
-            step = start + done
-            allowed = tf.reduce_all(self._banned != step)
-            results = self._strategy.run(self._step, args=(batch, step, allowed, self._flags.value()))
-            more, flags = tf.nest.map_structure(lambda t: self._local(t)[0], results)
-            bad = allowed & (more['skipped'][0] > 0)
-            first_bad = tf.where(bad & (first_bad == NEVER), step, first_bad)
-            bad_run = tf.where(bad, bad_run + 1, 0)
-            totals = {name: (total + tf.cast(more[name][0], tf.float64), weight + tf.cast(more[name][1], tf.float64))
-                      for name, (total, weight) in totals.items()}
-            done += 1
-        return done, totals, waited, flags, first_bad, bad_run
 
-    def _local(self, nested):
-        """The first replica's tensors: enough to wait on, and equal on all replicas where they are totals."""
-        return [self._strategy.experimental_local_results(t)[0] for t in tf.nest.flatten(nested)]
+def run_steps(strategy, step, iterator, start, count, flags, banned):
+    """`count` steps in the graph, or fewer if a flag was raised: host code around one call of the devices a step.
+
+    Args:
+        start, count: int64 scalars. flags: float32 variable [F]. banned: int64 variable [N].
+        The others: see StepRunner.
+
+    Returns:
+        The fields of a Call, as tensors.
+    """
+    def local(nested):
+        # The first replica's tensors: enough to wait on, and equal on all replicas where they are totals.
+        return [strategy.experimental_local_results(t)[0] for t in tf.nest.flatten(nested)]
+
+    # In float64, or the last digits would depend on how many steps are in a call.
+    zero = tf.zeros([], tf.float64)
+    totals = {name: (zero, zero) for name in step.totals_names}
+    waited, raised, done = tf.zeros([], tf.float64), tf.zeros_like(flags), tf.zeros([], tf.int64)
+    first_bad, bad_run, stop = tf.constant(NEVER, tf.int64), tf.zeros([], tf.int64), False
+    while done < count and not stop:
+        # A flag ends the call one step after the one that carried it: the host need not wait for a step's result
+        # before it starts the next.
+        stop = tf.reduce_any(raised > 0)
+        sampled = stop | (done == count - 1)
+        with tf.control_dependencies(tf.nest.flatten(totals)):       # the step before has ended
+            asked = _clock_if(sampled)
+        with tf.control_dependencies([asked]):
+            batch = next(iterator)
+        with tf.control_dependencies(local(batch)):
+            waited += _clock_if(sampled) - asked
+        number = start + done
+        allowed = tf.reduce_all(banned != number)
+        results = strategy.run(step, args=(batch, number, allowed, flags.value()))
+        more, raised = tf.nest.map_structure(lambda t: local(t)[0], results)
+        bad = allowed & (more['skipped'][0] > 0)
+        first_bad = tf.where(bad & (first_bad == NEVER), number, first_bad)
+        bad_run = tf.where(bad, bad_run + 1, 0)
+        totals = {name: (total + tf.cast(more[name][0], tf.float64), weight + tf.cast(more[name][1], tf.float64))
+                  for name, (total, weight) in totals.items()}
+        done += 1
+    return done, totals, waited, raised, first_bad, bad_run
 
 
 def _clock_if(wanted):

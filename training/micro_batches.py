@@ -12,7 +12,7 @@ import tensorflow as tf
 from errors import UserError
 
 
-def micro_batches(accumulate, replicas):
+def pieces_of_a_replica(accumulate, replicas):
     """Of the `accumulate` micro-batches of the global batch, how many each replica computes, one after another.
 
     On more replicas than micro-batches each computes a part of one.

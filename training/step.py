@@ -53,7 +53,7 @@ class TrainStep:
         self.model, self.optimizer, self.task = model, optimizer, task
         self._batch_size, self._rows = batch_size, batch_size // replicas
         self._seed, self._clip_norm, self._loss_scale = seed, clip_norm, loss_scale
-        self._pieces, self._sum_dtype = micro_batches.micro_batches(accumulate, replicas), sum_dtype
+        self._pieces, self._sum_dtype = micro_batches.pieces_of_a_replica(accumulate, replicas), sum_dtype
         compiled = tf.function(jit_compile=True) if jit else lambda function: function
         self._micro_batch, self._update = compiled(self.forward_backward), compiled(self._apply)
 

@@ -11,12 +11,12 @@ import tensorflow as tf
 from errors import RunError, Stopped, UserError
 from training import randomness
 from training.checkpoint import Checkpoints, decode, write_atomically
-from training.evaluation import Evaluator
+from training.evaluation import EvaluationStep, Evaluator
 from training.faults import describe_step
 from training.flops import count_flops
 from training.interrupt import Interrupt, cause
 from training.loop import NEVER, StepRunner, train
-from training.micro_batches import micro_batches, sum_dtype
+from training.micro_batches import pieces_of_a_replica, sum_dtype
 from training.optimizer import make_optimizer, make_schedule, replica_local_variables
 from training.runlog import RunLog
 from training.state import TrainState
@@ -39,7 +39,7 @@ class Trainer:
 
     def __init__(self, recipe, devices, task, build, *, total_steps, workdir, jit=False):
         self.recipe, self.devices, self.task, self.total_steps = recipe, devices, task, total_steps
-        self.workdir = pathlib.Path(workdir)
+        self.workdir, self.jit = pathlib.Path(workdir), jit
         schedule = make_schedule(recipe, total_steps)
         with devices.strategy.scope(), replica_local_variables():
             self.model = randomness.install(build())
@@ -50,10 +50,12 @@ class Trainer:
         _check_batch_norm(self.model, recipe, devices, jit)
         _check_max_pooling(self.model, jit)
         self.state = TrainState(self.model, self.optimizer, loss_scale)
-        self._step = TrainStep(self.model, self.optimizer, task, batch_size=recipe.batch_size,
-                               replicas=devices.replicas, seed=recipe.seed, clip_norm=recipe.clip_norm,
-                               accumulate=recipe.accumulate, jit=jit, loss_scale=loss_scale,
-                               sum_dtype=sum_dtype(recipe.accumulate, devices.kind))
+        sums = sum_dtype(recipe.accumulate, devices.kind)
+        self.train_step = TrainStep(self.model, self.optimizer, task, batch_size=recipe.batch_size,
+                                    replicas=devices.replicas, seed=recipe.seed, clip_norm=recipe.clip_norm,
+                                    accumulate=recipe.accumulate, jit=jit, loss_scale=loss_scale, sum_dtype=sums)
+        self.evaluation_step = EvaluationStep(self.model, task, sum_dtype=sums, pieces=pieces_of_a_replica(
+            recipe.accumulate, devices.replicas))
         self.checkpoints = Checkpoints(self.workdir / 'checkpoints')
         self.step, self.best, self._interval = 0, None, {}
         self.banned = set()      # steps whose batches are left out
@@ -85,14 +87,14 @@ class Trainer:
             self._interval = metadata.get('interval', {})
         return self.step
 
-    def count_flops(self, dataset_fn):
-        """Sets `flops_per_step`: all replicas' forward and backward passes."""
-        replicas = self.devices.replicas // self.devices.workers       # those that this process traces
-        batch = dataset_fn(tf.distribute.InputContext(num_replicas_in_sync=self.devices.replicas)).element_spec
+    def count_flops(self, batch):
+        """Sets `flops_per_step`: all replicas' forward and backward passes. batch: the TensorSpecs of a replica's."""
+        # Those that this process traces: a TPU's replicas are one program.
+        replicas = 1 if self.devices.kind == 'tpu' else self.devices.replicas // self.devices.workers
 
         @tf.function
         def everywhere(batch, step, first_row):
-            per_replica = self.devices.strategy.run(self._step.forward_backward, args=(batch, step, first_row))
+            per_replica = self.devices.strategy.run(self.train_step.forward_backward, args=(batch, step, first_row))
             return tf.nest.map_structure(self.devices.strategy.experimental_local_results, per_replica)
         scalar = tf.TensorSpec([], tf.int64)
         traced = everywhere.get_concrete_function(batch, scalar, scalar)
@@ -100,9 +102,7 @@ class Trainer:
 
     def evaluator(self, dataset_fn, batches):
         """An Evaluator of this model; it uses the averaged weights if there are any."""
-        k = self.recipe.accumulate
-        evaluate = Evaluator(self.devices.strategy, self.model, self.task, dataset_fn, batches,
-                             pieces=micro_batches(k, self.devices.replicas), sum_dtype=sum_dtype(k, self.devices.kind))
+        evaluate = Evaluator(self.devices.strategy, self.evaluation_step, dataset_fn, batches)
 
         def averaged():
             with self.state.averaged():
@@ -131,8 +131,8 @@ class Trainer:
         due = (options.log_every, self.recipe.eval_every, options.checkpoint_every)
         try:
             with Interrupt(options.max_minutes) as interrupt:
-                self._runner = StepRunner(self.devices.strategy, self._step, dataset_fn, self.step, interrupt.flags)
-                self._runner.seek(self.step, self.banned)
+                self._runner = StepRunner(self.devices.strategy, self.train_step, dataset_fn, self.step,
+                                          interrupt.flags, self.banned)
                 if options.on_nan == 'rollback' and not self.step:
                     self._save()
                 train(self._runner, self.total_steps, due, self._on_call,
@@ -214,7 +214,7 @@ class Trainer:
                        'to go on without that batch')
 
     def _describe(self, step):
-        return describe_step(self.devices.strategy, self._step, self._runner, self._examples, step)
+        return describe_step(self.devices.strategy, self.train_step, self._runner, self._examples, step)
 
     def _give_up(self, what, report):
         """Raises RunError, with a report in the run's folder."""

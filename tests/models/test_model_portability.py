@@ -82,11 +82,13 @@ def compare(folder, label, tolerance):
         np.testing.assert_allclose(there, here, atol=tolerance, err_msg=name)
 
 
+@pytest.mark.slow
 def test_saved_models_load_in_a_new_process(folder):
     run(LOAD, folder, 'loaded', KERAS_BACKEND='tensorflow')
     compare(folder, 'loaded', tolerance=1e-6)
 
 
+@pytest.mark.slow
 def test_tensorflow_and_jax_agree(folder):
     pytest.importorskip('jax')
     # Each is run but once: compiling takes longer than running.

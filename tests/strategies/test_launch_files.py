@@ -8,7 +8,7 @@ import subprocess
 import pytest
 import yaml
 
-from frontdoor import FAILED, PREEMPTED, USAGE
+from errors import FAILED, PREEMPTED, USAGE
 from tests.conftest import ROOT, clean_environment
 
 FOLDER = ROOT / 'strategies' / 'launch'

@@ -5,7 +5,7 @@ import json
 import pytest
 import tensorflow as tf
 
-from strategies import cluster, selection
+from strategies import cluster, doctor, findings, selection
 from errors import UserError
 
 
@@ -28,7 +28,7 @@ def test_a_cpu_is_one_replica_and_says_why(strategy):
                            'Did you mean gpu'),
     ({'strategy': 'gpu'}, r'needs a GPU that TensorFlow sees; found none .*pip install "tensorflow\[and-cuda\]"'),
     ({'strategy': 'multiworker'}, 'needs the environment variable TF_CONFIG.*--num_workers.*Received: TF_CONFIG unset'),
-    ({'strategy': 'tpu'}, 'needs a TPU at \'local\'; bringing it up failed: .*tensorflow-tpu wheel'),
+    ({'strategy': 'tpu'}, 'needs a TPU at \'local\': this machine has no TPU: .*To mend it: .*Received: strategy=tpu'),
     ({'strategy': 'tpu', 'virtual_devices': 2}, '`virtual_devices` is for CPU and GPU'),
     ({'virtual_devices': -1}, '`virtual_devices` must not be negative. Received: virtual_devices=-1'),
 ])
@@ -55,6 +55,15 @@ def test_a_cluster_counts_its_chief(monkeypatch):
     hosts = {'chief': ['a:1'], 'worker': ['b:1', 'c:1']}
     monkeypatch.setenv('TF_CONFIG', json.dumps({'cluster': hosts, 'task': {'type': 'worker', 'index': 1}}))
     assert cluster.size() == 3
+
+
+def test_auto_takes_a_tpu_that_the_wheel_can_drive_and_no_other(monkeypatch):
+    wheels = {'tensorflow-tpu': '2.20.0', 'libtpu': '0.0.14'}
+    monkeypatch.setattr(doctor, 'look', lambda: findings.Machine(wheels, {}, tpu_chips=('v4',)))
+    with pytest.raises(UserError, match='needs a TPU at \'local\''):      # it tries, and there is none in truth
+        selection.select('auto')
+    monkeypatch.setattr(doctor, 'look', lambda: findings.Machine({'tensorflow': '2.21.0'}, {}, tpu_chips=('v4',)))
+    assert selection.select('auto').name == 'cpu'
 
 
 def test_auto_takes_a_named_tpu_seriously(monkeypatch):

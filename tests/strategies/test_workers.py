@@ -252,7 +252,7 @@ def test_nobody_reads_the_output_any_more():
 def test_on_a_terminal():
     """Worker 0 has the terminal for its bar; a line of another clears the bar first; Ctrl-C comes once."""
     master, terminal = pty.openpty()
-    process = start('print("terminal", sys.stderr.isatty(), file=sys.stderr)\n' + COUNT_SIGNALS, terminal=terminal)
+    process = start('print(f"terminal {sys.stderr.isatty()}", file=sys.stderr)\n' + COUNT_SIGNALS, terminal=terminal)
     os.close(terminal)
     try:
         shown = read_until(master, r'(?s)(pid.*){2}')

@@ -1,0 +1,176 @@
+"""A recipe's steps, compiled for a TPU that is not there: what they need, what they cost, what is slow about them.
+
+The same recipe, dataset, model, optimizer and steps as in a run; only the strategy under them is the compiler's.
+"""
+
+import gc
+import importlib.metadata
+import math
+
+import keras
+import tensorflow as tf
+
+import assembly
+from errors import UserError
+from strategies import selection
+from strategies.preflight import compiler, hlo, lint, roofline, search
+from strategies.preflight.replicas import ProgramReplicas
+from training.interrupt import FLAGS
+from workdir import Workdir
+
+
+class Rehearsal:
+    """
+    Args:
+        data_dir: folder of datasets.
+        say: function (line), called before what takes long.
+    """
+
+    def __init__(self, data_dir='', say=print):
+        self._data_dir, self._say = data_dir, say
+
+    def check(self, recipe, topology):
+        """Compiles both steps of a recipe for a topologies.Topology.
+
+        Returns:
+            The report, {field: value}, as `preflight.py --json` prints it. Where the steps do not compile or fit,
+            `compiles` is False and `reason` says why; if memory lacks, `largest_per_chip_batch` says what would fit.
+
+        Raises:
+            UserError: the batch does not divide, or an argument cannot work.
+        """
+        steps = _Steps(recipe, topology, self._data_dir)
+        devices = compiler.open_topology(topology)
+        report = steps.report()
+        try:
+            self._say(f'compiling the training step for {topology.chips} x TPU {topology.chip.name}, '
+                      f'{steps.per_chip_batch} examples each')
+            training = steps.compile_training(devices)
+            report |= _fit(training.memory, topology) | steps.costs(training)
+            self._say('compiling the evaluation step')
+            report['evaluation'] = steps.evaluation(devices)
+        except compiler.DoesNotFit as refusal:
+            report |= {'compiles': False, 'reason': str(refusal), 'memory_limit_bytes': refusal.limit,
+                       'memory_bytes': {**steps.known_memory(), 'total': refusal.needed}}
+            start = int(steps.per_chip_batch * refusal.limit / refusal.needed)      # not the one that was just tried
+            report['largest_per_chip_batch'] = self._largest(recipe, topology, devices, max(1, start))
+        except compiler.CannotCompile as refusal:
+            report |= {'compiles': False, 'reason': str(refusal)}
+        return report
+
+    def largest(self, recipe, topology):
+        """The report of a recipe with the largest batch that fits, which it names: `largest_per_chip_batch`."""
+        devices = compiler.open_topology(topology)
+        start = max(1, recipe.batch_size // topology.chips)
+        batch = self._largest(recipe, topology, devices, start)
+        if not batch:
+            raise UserError(f'`model` does not fit: on {topology.name} not even a batch of one example a chip does. '
+                            f'Received: model={recipe.model}, size={recipe.size!r}')
+        found = self.check(recipe.replace(batch_size=batch * topology.chips), topology)
+        return {**found, 'largest_per_chip_batch': batch}
+
+    def sweep(self, recipe, topologies, per_chip_batches):
+        """Reports of the recipe on each topology, with each batch a chip; by default the recipe's global one."""
+        return [self.check(recipe.replace(batch_size=batch * topology.chips) if batch else recipe, topology)
+                for topology in topologies for batch in per_chip_batches or [0]]
+
+    def _largest(self, recipe, topology, devices, start):
+        def try_batch(batch):
+            self._say(f'trying {batch} examples a chip')
+            try:
+                steps = _Steps(recipe.replace(batch_size=batch * topology.chips), topology, self._data_dir)
+                needed = steps.compile_training(devices).memory
+            except compiler.DoesNotFit as refusal:
+                return False, refusal.needed, refusal.limit
+            finally:
+                gc.collect()      # a model and its optimizer's slots, which hold each other
+            limit = topology.chip.usable_hbm_bytes
+            return needed <= limit, needed, limit
+
+        # The global batch must divide into the recipe's micro-batches too.
+        unit = recipe.accumulate // math.gcd(recipe.accumulate, topology.chips)
+        return search.largest_batch(try_batch, start, unit)
+
+
+def _fit(needed, topology):
+    limit = topology.chip.usable_hbm_bytes
+    if needed > limit:
+        raise compiler.DoesNotFit(needed, limit)
+    return {'compiles': True, 'memory_limit_bytes': limit}
+
+
+class _Steps:
+    """A recipe's steps on a topology, ready to be compiled."""
+
+    def __init__(self, recipe, topology, data_dir):
+        keras.backend.clear_session()      # or each further model's layers get other names
+        self._topology = topology
+        self._dataset, task = assembly.open_data(recipe, data_dir)
+        self._devices = selection.Devices('tpu', 'tpu', 'compiled ahead of time', ProgramReplicas(topology.chips))
+        self._batches = assembly.Batches(recipe, self._dataset, task, topology.chips)
+        # Nothing is written to the folder.
+        self._trainer, _ = assembly.make_trainer(recipe, self._dataset, task, self._devices, Workdir('unused'))
+        self._trainer.count_flops(self._batches.spec)
+        self.recipe, self.per_chip_batch = self._trainer.recipe, recipe.batch_size // topology.chips
+
+    def compile_training(self, devices):
+        scalar, flags = tf.TensorSpec([], tf.int64), tf.TensorSpec([FLAGS])
+
+        def step(batch, number, allowed, flags):
+            return self._devices.strategy.run(self._trainer.train_step, args=(batch, number, allowed, flags))
+        lowered = compiler.lower(step, self._batches.spec, scalar, tf.TensorSpec([], tf.bool), flags)
+        return compiler.compile_for(devices, lowered)
+
+    def evaluation(self, devices):
+        """The part of the report on the evaluation step. Its time is left out: how long decoding takes is not known."""
+        def step(*batch):
+            return self._devices.strategy.run(self._trainer.evaluation_step, args=batch)
+        program = compiler.compile_for(devices, compiler.lower(step, *self._batches.spec))
+        _fit(program.memory, self._topology)
+        return {'compiles': True, 'memory_bytes': program.memory, 'compile_seconds': program.seconds}
+
+    def report(self):
+        """What is known before anything is compiled."""
+        recipe, topology = self.recipe, self._topology
+        return {'model': recipe.model, 'size': recipe.size, 'dataset': recipe.dataset, 'precision': recipe.precision,
+                'topology': topology.name, 'chip': topology.chip.name, 'chips': topology.chips,
+                'per_chip_batch': self.per_chip_batch, 'global_batch_size': recipe.batch_size,
+                'steps': self._trainer.total_steps, 'parameters': self._trainer.model.count_params(),
+                'flops_per_step': self._trainer.flops_per_step,
+                'versions': {name: importlib.metadata.version(name) for name in ('keras', 'jax', 'libtpu')}
+                | {'tensorflow': tf.__version__}}
+
+    def costs(self, program):
+        """What the compiled training step needs and takes."""
+        costs = hlo.costs(program.text)
+        topology, flops = self._topology, self._trainer.flops_per_step
+        predicted = roofline.predict(topology, flops=costs.flops, bytes=costs.bytes, model_flops=flops / topology.chips,
+                                     all_reduce_bytes=costs.all_reduce_bytes)
+        hours = predicted.step_seconds * self._trainer.total_steps / 3600
+        names = [layer.name for layer in self._trainer.model._flatten_layers()]
+        advice = lint.lint(program.text, topology.chip, names) + lint.batch_advice(
+            self._dataset.test.num_examples, self.recipe.batch_size)
+        return {'memory_bytes': self._memory(program), 'compile_seconds': program.seconds,
+                'compiled_flops_per_chip': costs.flops, 'bytes_per_step': costs.bytes,
+                'all_reduces': costs.all_reduces, 'all_reduce_bytes': costs.all_reduce_bytes,
+                'compute_seconds': predicted.compute_seconds, 'memory_seconds': predicted.memory_seconds,
+                'interconnect_seconds': predicted.interconnect_seconds, 'bound': predicted.bound,
+                'predicted_step_seconds': predicted.step_seconds, 'predicted_mfu': predicted.mfu,
+                'predicted_examples_per_second': self.recipe.batch_size / predicted.step_seconds,
+                'hours': hours, 'chip_hours': hours * topology.chips, 'assumptions': list(predicted.assumptions),
+                'uncounted_loops': list(costs.unknown_loops), 'lint': [vars(a) for a in advice]}
+
+    def _memory(self, program):
+        """Bytes a chip, by what they hold."""
+        known = self.known_memory()
+        # What is left of the arguments is the padding of tiles, and the step's few scalars.
+        return {**known, 'padding': program.arguments - sum(known.values()), 'activations': program.temporaries,
+                'outputs': program.outputs, 'code': program.code, 'total': program.memory}
+
+    def known_memory(self):
+        """Of the bytes a chip, those that need no compiler."""
+        model, optimizer = self._trainer.model, self._trainer.optimizer
+        weights, slots = (sum(math.prod(v.shape) * tf.as_dtype(v.dtype).size for v in variables)
+                          for variables in (model.weights, optimizer.variables))
+        batch = sum(spec.shape.num_elements() * spec.dtype.size for spec in tf.nest.flatten(self._batches.spec))
+        return {'weights': weights, 'optimizer': slots, 'batch': batch}

@@ -1,0 +1,184 @@
+"""The real TPU compiler, without a TPU: TensorFlow lowers a step to HLO, jaxlib carries it to StableHLO, and libtpu,
+opened for a topology that is not there, compiles it.
+
+What differs from a TPU machine: TensorFlow lowers for its CPU device (the same operations, in XLA's terms), and the
+compiler is that of this libtpu, newer than the one that a tensorflow-tpu wheel brings.
+"""
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import os
+import re
+import time
+
+import tensorflow as tf
+
+from errors import RunError, UserError
+from strategies import graph_rules
+
+EXTRA = 'pip install -e ".[tpu]"'
+# libtpu's two ways to say so; in the second the arguments are not counted, so that it says the least that is needed.
+TOO_LARGE = (r'Used ([\d.]+)([BKMGT]?) of ([\d.]+)([BKMGT]?) hbm',
+             r'HLO temporaries \(([\d.]+)([BKMGT]?)\) exceeds available HBM \(([\d.]+)([BKMGT]?)\)')
+SIZES = {'': 1, 'B': 1, 'K': 2 ** 10, 'M': 2 ** 20, 'G': 2 ** 30, 'T': 2 ** 40}
+# libtpu asks a metadata server, for minutes, unless it is told what machine it is on.
+NO_MACHINE = {'TPU_SKIP_MDS_QUERY': '1', 'TPU_WORKER_HOSTNAMES': 'localhost', 'TPU_ACCELERATOR_TYPE': 'v5litepod-8',
+              'TPU_WORKER_ID': '0', 'JAX_PLATFORMS': 'cpu',
+              'ALLOW_MULTIPLE_LIBTPU_LOAD': '1'}      # it guards chips that only one process can drive; there are none
+
+
+class CannotCompile(RunError):
+    """The step is no program for a TPU. The message names the operation and the line of source."""
+
+
+class DoesNotFit(RunError):
+    """The program needs more memory than a chip has. needed, limit: bytes a chip."""
+
+    def __init__(self, needed, limit):
+        gib = 2 ** 30
+        super().__init__(f'the program needs at least {needed / gib:.2f} GiB a chip, {(needed - limit) / gib:.2f} GiB '
+                         f'more than the {limit / gib:.2f} GiB that it can use')
+        self.needed, self.limit = needed, limit
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A compiled program, of one chip. Memory in bytes."""
+    text: str               # scheduled HLO
+    arguments: int          # what it is given: weights, optimizer slots, the batch
+    temporaries: int        # what it keeps meanwhile: activations
+    outputs: int            # what it gives beside the updated variables, which take the place of the old ones
+    code: int
+    seconds: float          # that the compiler took
+
+    @property
+    def memory(self):
+        return self.arguments + self.temporaries + self.outputs + self.code
+
+
+def open_topology(topology):
+    """The chips of a `topologies.Topology`, as jax devices that can be compiled for.
+
+    Raises:
+        UserError: jax or libtpu is missing, or they do not fit together.
+    """
+    for name, value in NO_MACHINE.items():
+        os.environ.setdefault(name, value)
+    try:
+        import libtpu  # noqa: F401
+        from jax.experimental import topologies
+    except ImportError as error:
+        raise UserError(f'preflight needs jax and libtpu, the TPU compiler: {EXTRA}. Received: {error}') from None
+    try:
+        return topologies.get_topology_desc(platform='tpu', topology_name=topology.name, **topology.options).devices
+    except Exception as error:     # jaxlib has no public type for it
+        raise UserError(f'libtpu {_version("libtpu")} with jax {_version("jax")} cannot open {topology.name}: '
+                        f'{_first_line(error)}. Tested together: {EXTRA}') from None
+
+
+def lower(step, *arguments):
+    """A function for ProgramReplicas, and its arguments as nested TensorSpecs -> serialized HLO of one replica.
+
+    Raises:
+        CannotCompile: a TPU could not run it.
+    """
+    def flat(*tensors):
+        return step(*tf.nest.pack_sequence_as(arguments, tensors))
+
+    # Specs, and flat: TensorFlow takes no other form without tensors, and a large batch need not exist anywhere.
+    program, specs = tf.function(flat, jit_compile=True), tf.nest.flatten(arguments)
+    graph = program.get_concrete_function(*specs).graph
+    if found := graph_rules.violations(graph):
+        raise CannotCompile(str(found[0]))
+    try:
+        return program.experimental_get_compiler_ir(*specs)(stage='hlo_serialized')
+    except (tf.errors.OpError, ValueError) as error:      # ValueError is what the IR's own errors come as
+        raise CannotCompile(_located(graph, str(error))) from None
+
+
+def compile_for(devices, hlo):
+    """Compiles lowered HLO for as many chips as there are devices, one replica each. Returns a Program.
+
+    Raises:
+        DoesNotFit: it needs more memory than a chip has. CannotCompile: for any other reason.
+        UserError: this libtpu does not understand this jax.
+    """
+    import jax
+    import numpy as np
+    from jax._src.lib import xla_client      # jax has no public way from HLO to a compiled program; the extra pins it
+    from jaxlib import _jax
+    options = xla_client.CompileOptions()
+    options.num_replicas, options.num_partitions = len(devices), 1
+    options.device_assignment = xla_client.DeviceAssignment.create(np.array([[d.id] for d in devices]))
+    started = time.perf_counter()
+    try:
+        with _stablehlo(hlo) as module:
+            compiled = devices[0].client.compile(module, _jax.DeviceList(tuple(devices)), options)
+    except jax.errors.JaxRuntimeError as error:
+        raise _explained(error) from None
+    memory = compiled.get_compiled_memory_stats()
+    return Program(text=compiled.hlo_modules()[0].to_string(), arguments=memory.argument_size_in_bytes,
+                   temporaries=memory.temp_size_in_bytes, code=memory.generated_code_size_in_bytes,
+                   outputs=memory.output_size_in_bytes - memory.alias_size_in_bytes,
+                   seconds=time.perf_counter() - started)
+
+
+@contextlib.contextmanager
+def _stablehlo(hlo):
+    from jax._src.interpreters import mlir
+    from jaxlib import _jax
+    from jaxlib.mlir import ir
+    with mlir.make_ir_context():
+        module = ir.Module.parse(_jax.mlir.hlo_to_stablehlo(hlo))
+        for copy in list(_operations(module.operation, 'mhlo.copy')):      # which libtpu refuses, and nothing needs
+            copy.results[0].replace_all_uses_with(copy.operands[0])
+            copy.erase()
+        yield module
+
+
+def _operations(operation, name):
+    for region in operation.regions:
+        for block in region.blocks:
+            for inner in block.operations:
+                yield from _operations(inner.operation, name)
+                if inner.operation.name == name:
+                    yield inner.operation
+
+
+def _explained(error):
+    for form in TOO_LARGE:
+        if found := re.search(form, str(error)):
+            needed, needed_unit, limit, limit_unit = found.groups()
+            return DoesNotFit(int(float(needed) * SIZES[needed_unit]), int(float(limit) * SIZES[limit_unit]))
+    if "found in dialect ('vhlo')" in str(error):      # the form in which jax hands programs over
+        return UserError(f'libtpu {_version("libtpu")} is too old for programs of jax {_version("jax")}: {EXTRA}. '
+                         f'Received: {_first_line(error)}')
+    return CannotCompile(f'the TPU compiler refuses the step: {_first_line(error)}')
+
+
+def _located(graph, message):
+    """TensorFlow's message in one line, with the line of source of the operation that it names."""
+    named = re.search(r'\{\{node ([^}]+)\}\}', message)
+    op = _find(graph, named.group(1)) if named else None
+    source = graph_rules.source_line(op) if op else ''
+    return _first_line(message) + (f' ({source})' if source else '')
+
+
+def _find(graph, name):
+    for op in graph.get_operations():
+        if op.name == name:
+            return op
+        for function in graph_rules.called_functions(op):
+            body = graph_rules.function_graph(graph, function)
+            if body is not None and (found := _find(body, name)):
+                return found
+    return None
+
+
+def _first_line(error):
+    return ' '.join(str(error).strip().split('\n')[0].split())[:300]
+
+
+def _version(package):
+    return importlib.metadata.version(package)

@@ -1,0 +1,277 @@
+"""E6, second half: the recipes' own steps, compiled by the real TPU compiler for TPUs that are not there.
+
+    pytest -m slow tests/test_preflight.py
+"""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import assembly
+import models
+import recipes
+from errors import UserError
+from rehearsal import Rehearsal
+from strategies import selection
+from strategies.preflight import compiler, report, topologies
+from strategies.preflight.replicas import ProgramReplicas
+from tests import flawed
+from tests.conftest import ROOT, clean_environment
+from workdir import Workdir
+
+FIELDS = {'compiles', 'topology', 'chips', 'per_chip_batch', 'memory_bytes', 'memory_limit_bytes', 'flops_per_step',
+          'bytes_per_step', 'all_reduce_bytes', 'bound', 'predicted_step_seconds', 'predicted_examples_per_second',
+          'predicted_mfu', 'lint'}
+MLP = [784 * 256, 256 * 128, 128 * 10]      # products of an example in the forward pass
+
+
+def flight(run_python, *arguments):
+    done = run_python('preflight.py', '--json', *arguments, check=False)
+    return json.loads(done.stdout), done
+
+
+@pytest.fixture(scope='module')
+def mlp(run_python):
+    return flight(run_python, '--model=mlp', '--topology=v5e:2x4')
+
+
+def sound(found, parameters, slots=2):
+    """What must hold of any report of a recipe that trains."""
+    assert FIELDS <= set(found) and found['compiles'] and found['evaluation']['compiles']
+    memory = found['memory_bytes']
+    # Adam keeps two numbers a weight; its step count and learning rate are a few bytes.
+    assert memory['weights'] == 4 * parameters
+    assert 0 <= memory['optimizer'] - slots * 4 * parameters < 64
+    assert memory['weights'] + memory['optimizer'] <= memory['total'] < found['memory_limit_bytes']
+    assert sum(size for kind, size in memory.items() if kind != 'total') == memory['total']
+    # Every gradient, once, as float32, with the padding of tiles; and the few totals.
+    assert found['all_reduce_bytes'] >= 4 * parameters if found['chips'] > 1 else found['all_reduce_bytes'] == 0
+    seconds = [found[f'{kind}_seconds'] for kind in ('compute', 'memory', 'interconnect')]
+    assert max(seconds) <= found['predicted_step_seconds'] <= sum(seconds)
+    assert found[f'{found["bound"]}_seconds'] == max(seconds)
+    assert found['predicted_examples_per_second'] == pytest.approx(
+        found['global_batch_size'] / found['predicted_step_seconds'])
+    assert 0 < found['predicted_mfu'] <= 1
+    assert found['chip_hours'] == pytest.approx(found['hours'] * found['chips'])
+    # The compiler computes what the model asks for, and no more than a tenth beside.
+    assert found['compiled_flops_per_chip'] * found['chips'] == pytest.approx(found['flops_per_step'], rel=0.1)
+
+
+def test_mlp(mlp):
+    found, done = mlp
+    assert done.returncode == 0
+    sound(found, parameters=235_146)
+    assert found['flops_per_step'] == pytest.approx(2 * 128 * (3 * sum(MLP) - MLP[0]), rel=0.1)
+    assert (found['chips'], found['per_chip_batch'], found['all_reduces']) == (8, 16, 1)
+    assert found['precision'] == 'bfloat16' and found['interconnect_seconds'] > 0
+
+
+def test_nothing_but_the_report_and_the_progress_is_printed(mlp):
+    _, done = mlp
+    assert [line.split()[0] for line in done.stderr.splitlines()] == ['compiling', 'compiling']
+
+
+def test_the_table_says_what_the_report_holds(mlp):
+    text = report.table(mlp[0])
+    for part in ('8 x TPU v5e', '128 = 8 x 16', 'compiles  yes', 'MFU', 'interconnect rules', 'assuming'):
+        assert part in text
+    assert max(map(len, text.splitlines())) <= report.WIDTH
+
+
+@pytest.mark.parametrize('fault, reason', [('dynamic', 'has the dynamic shape'), ('string', 'has a string'),
+                                           ('host', 'runs on the host')])
+def test_what_a_tpu_cannot_run_is_refused_with_its_line(monkeypatch, fault, reason):
+    monkeypatch.setitem(models.MODELS, 'flawed', flawed.builder(fault))
+    lines = (ROOT / 'tests' / 'flawed.py').read_text().splitlines()
+    line = next(i for i, text in enumerate(lines, 1) if f'the {fault} line' in text)
+    recipe = recipes.RECIPES['mlp_digits'].replace(model='flawed')
+    found = Rehearsal(say=lambda line: None).check(recipe, topologies.parse('v5e:1x1'))
+    assert not found['compiles']
+    assert f'/{fault}' in found['reason'] and reason in found['reason']
+    assert f'tests/flawed.py:{line}' in found['reason'] and '\n' not in found['reason']
+
+
+def test_an_operation_that_xla_does_not_know_is_named_with_its_line():
+    def step(x):
+        return tf.nn.dilation2d(x, tf.ones([2, 2, 1]), [1] * 4, 'SAME', 'NHWC', [1] * 4)
+
+    with pytest.raises(compiler.CannotCompile, match=r'Dilation2D.*test_preflight\.py:\d+\)$') as error:
+        compiler.lower(step, tf.TensorSpec([1, 4, 4, 1]))
+    assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (['--model=mlp', '--topology=v9:2x4'], '`topology` must be one of v4, v5e, v5p, v6e.'),
+    (['--model=mlp', '--topology=v5e:3x5'], '`topology` must be one of v5e:1x1, .*v5e:16x16'),
+    (['--model=mlp', '--topology=v5e:16x16'], '`batch_size` .*divisible.*batch_size=128, replicas=256'),
+    (['--model=mlp', '--topology=v5e:2x4,v5e:4x4'], '`topology` and `per_chip_batch` take several values only with'),
+    (['--model=mlp', '--per_chip_batch=x'], '`per_chip_batch` must be a number'),
+    (['--model=mlp', '--per_chip_batch=8', '--batch_size=64'], '`per_chip_batch` and `batch_size` exclude'),
+    (['mlp'], '`preflight.py` takes flags only'),
+])
+def test_usage_errors_are_one_line(arguments, message, monkeypatch):
+    from absl import flags
+
+    import preflight
+    monkeypatch.setattr(signal, 'signal', lambda number, handler: None)      # pytest keeps its own Ctrl-C
+    values = flags.FlagValues()
+    monkeypatch.setattr(flags, 'FLAGS', values)
+    for name in ('DEFINE_string', 'DEFINE_list', 'DEFINE_boolean', 'DEFINE_integer', 'DEFINE_float'):
+        define = getattr(flags, name)
+        monkeypatch.setattr(flags, name, lambda *a, _define=define, **k: _define(*a, flag_values=values, **k))
+    preflight.define()
+    rest = values(['preflight.py', *arguments])[1:]
+    with pytest.raises(UserError, match=message) as error:
+        preflight.main(rest)
+    assert '\n' not in str(error.value)
+
+
+def test_without_the_extra_the_message_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'libtpu', None)
+    with pytest.raises(UserError, match=r'needs jax and libtpu.*pip install -e "\.\[tpu\]"'):
+        compiler.open_topology(topologies.parse('v5e:2x4'))
+
+
+def test_what_libtpu_cannot_open_is_one_line():
+    topology = topologies.Topology('v5e:3x5', topologies.CHIPS['v5e'], (3, 5), 15)
+    with pytest.raises(UserError, match=r'libtpu [\d.]+ with jax [\d.]+ cannot open v5e:3x5: ') as error:
+        compiler.open_topology(topology)
+    assert '\n' not in str(error.value)
+
+
+def test_the_program_of_one_replica_is_the_step_that_trains():
+    """Run on this machine, the step that is compiled for a TPU changes the weights as the step of a run does."""
+    recipe = recipes.RECIPES['mlp_digits'].replace(precision='float32')
+    dataset, task = assembly.open_data(recipe)
+    weights = []
+    for strategy in (ProgramReplicas(1), tf.distribute.get_strategy()):
+        devices = selection.Devices('tpu', 'tpu', 'here', strategy)
+        trainer, _ = assembly.make_trainer(recipe, dataset, task, devices, Workdir('unused'))
+        batch = next(iter(assembly.Batches(recipe, dataset, task, 1).training(0)()))
+        before = trainer.model.get_weights()
+        step = tf.function(lambda: strategy.run(trainer.train_step, args=(batch, tf.constant(0, tf.int64))),
+                           jit_compile=True)
+        totals, _ = step()
+        weights.append([*trainer.model.get_weights(), totals['loss'][0].numpy()])
+        assert any((a != b).any() for a, b in zip(before, weights[-1]))
+    for ours, theirs in zip(*weights):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-7)
+
+
+def test_a_replica_sums_and_nothing_else():
+    strategy = ProgramReplicas(2)
+    with pytest.raises(ValueError, match='`reduce_op` must be SUM'):
+        strategy.run(lambda: tf.distribute.get_replica_context().all_reduce('MEAN', tf.ones([])))
+
+
+def transformer_flops(recipe, batch):
+    """Products of the forward and backward pass, by hand: arXiv:1706.03762 with L layers of D and F."""
+    specs = batch.spec[0]
+    source, target = specs['source'].shape[1], specs['target'].shape[1]
+    layers, d, f = 2, 128, 512
+    attention = 4 * d * d
+    encoder = source * (attention + 2 * d * f) + 2 * source * source * d
+    decoder = target * (attention + 2 * d * f) + 2 * target * target * d
+    cross = target * 2 * d * d + source * 2 * d * d + 2 * target * source * d
+    return 3 * 2 * recipe.batch_size * (layers * (encoder + decoder + cross) + target * d * words(recipe))
+
+
+def words(recipe):
+    return assembly.open_data(recipe)[1].sizes['target_vocabulary_size']
+
+
+@pytest.mark.slow
+def test_transformer(run_python):
+    found, done = flight(run_python, '--model=transformer', '--topology=v5e:2x4')
+    assert done.returncode == 0
+    sound(found, parameters=930_048)
+    recipe = recipes.RECIPES['transformer_number_words']
+    dataset, task = assembly.open_data(recipe)
+    by_hand = transformer_flops(recipe, assembly.Batches(recipe, dataset, task, 8))
+    assert found['flops_per_step'] == pytest.approx(by_hand, rel=0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('model, topology, parameters', [
+    ('cnn', 'v5e:2x4', 1_969_738), ('lstm', 'v6e:2x4', 13_910), ('lstm', 'v4:2x2x1', 13_910),
+    ('lstm', 'v5p:2x2x2', 13_910)])
+def test_other_models_and_chips(model, topology, parameters):
+    found = Rehearsal(say=lambda line: None).check(recipes.find(model=model)[1], topologies.parse(topology))
+    sound(found, parameters)
+    assert found['uncounted_loops'] == []
+
+
+@pytest.mark.slow
+def test_a_batch_too_large_is_refused_and_the_largest_that_fits_is_found():
+    """A network whose batch alone fills the memory, so that each try takes seconds."""
+    recipe = recipes.RECIPES['lstm_digits'].replace(batch_size=2 ** 21)
+    rehearsal, topology = Rehearsal(say=lambda line: None), topologies.parse('v5e:1x1')
+    refused = rehearsal.check(recipe, topology)
+    assert not refused['compiles']
+    assert refused['memory_bytes']['total'] > refused['memory_limit_bytes'] == topology.chip.usable_hbm_bytes
+    assert 'GiB more than the 15.75 GiB that it can use' in refused['reason']
+    largest = refused['largest_per_chip_batch']
+    assert 0 < largest < 2 ** 21 and f'{largest:,} examples a chip' in report.table(refused)
+    fits = rehearsal.check(recipe.replace(batch_size=largest), topology)
+    assert fits['compiles'] and fits['memory_bytes']['total'] <= fits['memory_limit_bytes']
+    assert fits['memory_bytes']['total'] > 0.8 * fits['memory_limit_bytes']
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('version, message', [('0.0.14', ''), ('0.0.10', 'libtpu 0.0.10 is too old for')])
+def test_the_compilers_of_the_tpu_wheels(run_python, tmp_path, version, message):
+    """That of tensorflow-tpu 2.20.0 compiles the step too; that of 2.19.1 is older than jax can speak to."""
+    subprocess.run([sys.executable, '-m', 'pip', 'install', '--quiet', '--no-deps', '--target', tmp_path,
+                    f'libtpu=={version}'], check=True, capture_output=True)
+    done = run_python('preflight.py', '--json', '--model=lstm', check=False, env={'PYTHONPATH': str(tmp_path)})
+    if message:
+        assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith(f'error: {message}')
+    else:
+        found = json.loads(done.stdout)
+        assert found['compiles'] and found['versions']['libtpu'] == version
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_it_while_the_compiler_works():
+    process = subprocess.Popen([sys.executable, 'preflight.py', '--model=transformer'], cwd=ROOT, text=True,
+                               stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=clean_environment())
+    with process:
+        assert 'compiling' in process.stderr.readline()
+        time.sleep(15)      # it lowers for 8 s, and then compiles for half a minute
+        process.send_signal(signal.SIGINT)
+        assert process.wait(2) == -signal.SIGINT
+        assert 'Traceback' not in process.stderr.read()
+
+
+@pytest.mark.slow
+def test_a_sweep_writes_a_table_and_a_picture(run_python, tmp_path):
+    done = run_python('preflight.py', '--model=mlp', '--sweep', '--topology=v5e:1x1,v5e:2x2',
+                      '--per_chip_batch=64,1024', f'--output={tmp_path}')
+    rows = list(csv.DictReader((tmp_path / 'sweep.csv').read_text().splitlines()))
+    assert [(r['topology'], r['per_chip_batch'], r['compiles']) for r in rows] == [
+        (t, b, 'True') for t in ('v5e:1x1', 'v5e:2x2') for b in ('64', '1024')]
+    assert float(rows[1]['predicted_mfu']) > float(rows[0]['predicted_mfu'])
+    assert (tmp_path / 'sweep.png').read_bytes().startswith(b'\x89PNG') and 'sweep.csv' in done.stdout
+
+
+def test_the_readme_states_the_stored_reports():
+    text = (ROOT / 'README.md').read_text(encoding='utf-8').split('<!-- preflight -->')[1].split('<!-- /')[0]
+    rows = [[cell.strip() for cell in line.strip('|').split('|')] for line in text.strip().splitlines()[2:]]
+    assert {row[0].split()[0] for row in rows} == set(models.MODELS)
+    for model, topology, batch, gflop, memory, all_reduced, bound, least, mfu in rows:
+        name, _, size = model.partition(' ')
+        stored = f'preflight_{name}_{size if size == "big" else ""}_{topology.replace(":", "_")}'.replace('__', '_')
+        found = json.loads((ROOT / 'benchmarks' / 'results' / f'{stored}.json').read_text())
+        assert (found['model'], found['size'], found['compiles']) == (name, size, True)
+        assert (found['topology'], found['per_chip_batch'], found['bound']) == (topology, int(batch), bound)
+        assert gflop == f'{found["flops_per_step"] / 1e9:,.2f}' and mfu == f'{found["predicted_mfu"]:.1%}'
+        assert memory == f'{found["memory_bytes"]["total"] / 2 ** 20:,.1f}'
+        assert all_reduced == f'{found["all_reduce_bytes"] / 2 ** 20:,.2f}'
+        assert least == f'{found["predicted_step_seconds"] * 1e6:,.1f}'

@@ -1,0 +1,107 @@
+"""Traces our step, loop and evaluation through the real TPUStrategy: python -m tests.tpu_trace OUT [NAME ...]
+
+Writes what is in the graphs to OUT, as JSON, for tests/test_virtual_tpu.py, which sets the environment. It is run under
+several versions of TensorFlow, so it needs no pytest. NAME: see CASES; default all.
+"""
+
+import collections
+import json
+import pathlib
+import sys
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import assembly
+import models
+import recipes
+from strategies import selection, virtual_tpu
+from tests import flawed
+from training.evaluation import run_batches
+from training.interrupt import FLAGS
+from training.loop import run_steps
+from workdir import Workdir
+
+
+def batch_norm(input_shape, outputs=10):
+    return keras.Sequential([keras.Input(input_shape), keras.layers.Conv2D(4, 3, name='convolution'),
+                             keras.layers.BatchNormalization(synchronized=True, name='norm'), keras.layers.Flatten(),
+                             keras.layers.Dense(outputs, dtype='float32', name='logits')])
+
+
+models.MODELS.update(batch_norm=batch_norm, flawed=flawed.builder(*flawed.LAYERS))
+
+CASES = {name: {'model': name} for name in models.MODELS} | {
+    '2 hosts': {'model': 'mlp', 'hosts': 2},
+    '2 hosts of a pod, clip, decay, average': {'model': 'lstm', 'hosts': 2, 'cores': 16, 'batch_size': 64,
+                                               'clip_norm': 1., 'weight_decay': 0.1, 'optimizer': 'adamw', 'ema': 0.9},
+    'micro-batches': {'model': 'mlp', 'accumulate': 16},
+    'muon': {'model': 'mlp', 'optimizer': 'muon'},
+}
+
+
+def trace(model, cores=8, hosts=1, **overrides):
+    """Facts of one recipe on a TPU of `cores` cores on `hosts` hosts."""
+    _, recipe = recipes.find(model=model if model in recipes.DEFAULT else 'mlp')
+    recipe = recipe.replace(**{'model': model, **overrides})
+    dataset, task = assembly.open_data(recipe)
+    batches = assembly.Batches(recipe, dataset, task, cores)
+    spec = batches.spec
+    with virtual_tpu.tracing():
+        strategy = tf.distribute.TPUStrategy(virtual_tpu.VirtualTPU(cores, hosts))
+        devices = selection.Devices('tpu', 'tpu', 'a virtual one', strategy)
+        trainer, _ = assembly.make_trainer(recipe, dataset, task, devices, Workdir('unused'))
+        trainer.count_flops(spec)
+        with tf.device('CPU:0'):
+            flags, banned = tf.Variable(tf.zeros([FLAGS])), tf.Variable(tf.zeros([0], tf.int64), shape=[None])
+
+        @tf.function
+        def loop(start, count):
+            iterator = iter(strategy.distribute_datasets_from_function(batches.training(0)))
+            return run_steps(strategy, trainer.train_step, iterator, start, count, flags, banned)
+
+        @tf.function
+        def evaluate(count):
+            dataset_fn, _ = batches.evaluation('test')
+            iterator = iter(strategy.distribute_datasets_from_function(lambda c: dataset_fn(c).repeat()))
+            return run_batches(strategy, trainer.evaluation_step, iterator, count)
+
+        scalar, count = tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.int32)
+        return {'precision': trainer.recipe.precision, 'flops': trainer.flops_per_step,
+                'weights': len(trainer.model.trainable_weights), 'totals': len(trainer.train_step.totals_names) - 2,
+                'variables': len(trainer.state.variables), 'assigned': assigned(trainer.state),
+                'loop': facts(loop.get_concrete_function(scalar, scalar).graph),
+                'evaluation': facts(evaluate.get_concrete_function(count).graph)}
+
+
+def assigned(state):
+    """{core: assignments to the state's variables on it}, when they are made and when they are restored."""
+    state.restore({name: np.zeros(v.shape, v.dtype.as_numpy_dtype) for name, v in state.variables.items()})
+    ours = {copy.handle.name for variable in state.variables.values() for copy in variable.values}
+    return collections.Counter(op.device for op in tf.compat.v1.get_default_graph().get_operations()
+                               if op.type == 'AssignVariableOp' and op.inputs[0].name in ours)
+
+
+def facts(graph):
+    """Of each strategy.run in the graph."""
+    found = {}
+    for cluster in virtual_tpu.clusters(graph):
+        brought = ('Placeholder', 'IteratorGetNext', 'TPUReplicatedInput')
+        tensors = [t for op in cluster.on_host for t in op.outputs if op.type not in brought]
+        found[cluster.graph.name] = {
+            'replicas': cluster.replicas, 'all_reduced': cluster.all_reduced(),
+            'violations': [v._asdict() for v in cluster.violations()],
+            'on_tpu': collections.Counter(op.type for op in cluster.on_tpu),
+            'on_host': collections.Counter(op.type for op in cluster.on_host),
+            'largest_on_host': max((t.shape.num_elements() or 0 for t in tensors if t.dtype.is_floating), default=0)}
+    return list(found.values())
+
+
+def main(out, *names):
+    results = {name: trace(**CASES[name]) for name in names or CASES}
+    pathlib.Path(out).write_text(json.dumps({'tensorflow': tf.__version__, 'results': results}))
+
+
+if __name__ == '__main__':
+    main(*sys.argv[1:])
