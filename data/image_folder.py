@@ -46,7 +46,7 @@ class ImageFiles:
 
 
 def open_image_folder(path, image_shape, data_dir=None):
-    folder, shape = _find_folder(path, data_dir), image_shape((0, 0, 3))
+    folder, shape = find_folder(path, data_dir), image_shape((0, 0, 3))
     if not all(shape):
         raise UserError(f'`image_size` is needed for dataset=files/{path}, to resize the images to. '
                         f'Received: image_size=0')
@@ -60,7 +60,8 @@ def open_image_folder(path, image_shape, data_dir=None):
     return (*sources, ImageFeatures(shape, classes))
 
 
-def _find_folder(path, data_dir):
+def find_folder(path, data_dir):
+    """The folder that files/PATH names: PATH itself, or DATA_DIR/PATH."""
     tried = [Path(path).expanduser(), *([Path(data_dir).expanduser() / path] if data_dir and path else [])]
     found = next((folder for folder in tried if path and folder.is_dir()), None)
     if found is None:
@@ -104,7 +105,8 @@ def _list(folder, split):
 def _check_splits(folder, splits, classes):
     counts = ', '.join(f'{len(examples)} {split}' for split, examples in splits.items())
     if not any(splits.values()):
-        raise UserError(f'`dataset` {folder} holds no images: put them into one sub-folder a class')
+        raise UserError(f'`dataset` {folder} holds no images: put them into one sub-folder a class; '
+                        f'nor texts: source.txt and target.txt')
     found = {class_name for examples in splits.values() for class_name, _ in examples}
     if len(found) == 1:
         raise UserError(f'`dataset` {folder} must have at least two classes (sub-folders). '

@@ -97,4 +97,4 @@ def open_number_words(**_):
     splits = [Subset(everything, part) for part in split_indices(NUMBERS, VALIDATION, TEST)]
     source = WordTokenizer(SMALL + TENS + ['hundred', 'thousand', 'and', '-'])
     target = CharacterTokenizer(DIGITS + ''.join(UNITS) + '万')
-    return (*splits, TextPairFeatures(source, target, SOURCE_LENGTH, TARGET_LENGTH))
+    return (*splits, TextPairFeatures(source, target, SOURCE_LENGTH, TARGET_LENGTH, 'zh'))

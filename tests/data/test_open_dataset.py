@@ -12,6 +12,7 @@ import tensorflow as tf
 
 import data
 from data import fashion_mnist, open_dataset, records
+from data.number_words import chinese, english
 from data.pipeline import training_slices
 from data.tfds import open_tfds
 from errors import UserError
@@ -69,7 +70,8 @@ def test_a_damaged_idx_file_is_named(tiny_fashion, content):
 
 
 def test_unknown_names():
-    known = 'one of digits, diabetes, number_words, fashion_mnist, files/FOLDER, or a name of TensorFlow Datasets'
+    known = ('one of digits, diabetes, number_words, fashion_mnist, gettext/LANG, files/FOLDER, or a name of '
+             'TensorFlow Datasets')
     for name, hint in (('digit', 'Did you mean digits'), ('cifar_10', 'Did you mean cifar10'), ('', ''), ('a b', '')):
         with pytest.raises(UserError, match=f'{known}.*dataset={name!r} .*has none of that name.{{0,3}}{hint}'):
             open_dataset(name)
@@ -83,12 +85,41 @@ def test_tensorflow_datasets_not_installed(monkeypatch):
 
 
 def test_what_tensorflow_datasets_has_but_we_cannot_use(tmp_path):
-    with pytest.raises(UserError, match='not a set of .image, label.*supervised keys .*pt.*en'):
-        open_dataset('ted_hrlr_translate/pt_to_en', data_dir=str(tmp_path))
+    with pytest.raises(UserError, match='not a set of .image, label., and no translation: .*supervised keys .*text'):
+        open_dataset('imdb_reviews', data_dir=str(tmp_path))
     with pytest.raises(UserError, match='configuration of cifar10 .*dataset=\'cifar10/foo\' .configurations: none'):
         open_dataset('cifar10/foo', data_dir=str(tmp_path))
     with pytest.raises(UserError, match='`image_size` is needed for dataset=oxford_flowers102'):
         open_dataset('oxford_flowers102', data_dir=str(tmp_path))
+
+
+def test_a_translation_set_of_tensorflow_datasets(tmp_path):
+    import tensorflow_datasets as tfds
+
+    class TinyTranslation(tfds.core.GeneratorBasedBuilder):
+        """A builder of TensorFlow Datasets as those of wmt14_translate and ted_hrlr_translate."""
+
+        VERSION = tfds.core.Version('1.0.0')
+
+        def _info(self):
+            features = tfds.features.Translation(languages=['en', 'zh'])
+            return tfds.core.DatasetInfo(builder=self, features=features, supervised_keys=('zh', 'en'))
+
+        def _split_generators(self, _):
+            return {'train': self._generate_examples(0, 300), 'test': self._generate_examples(300, 340)}
+
+        def _generate_examples(self, first, last):
+            yield from ((n, {'en': english(n), 'zh': chinese(n)}) for n in range(first, last))
+
+    dataset = open_dataset('tiny_translation', data_dir=str(tmp_path), vocabulary_size=310, max_length=30)
+    assert str(dataset) == 'tiny_translation: 270 train, 30 validation, 40 test'
+    examples = [tf.function(everything)(dataset.split(split)) for split in ('train', 'validation', 'test')]
+    found = [(source.decode(), target.decode()) for part in examples
+             for source, target in zip(part['source'].numpy(), part['target'].numpy())]
+    assert sorted(found) == sorted((chinese(n), english(n)) for n in range(340))
+    _, y, _ = next(iter(training_slices(dataset.train, dataset.features, batch_size=8, seed=0)()))
+    assert all(text.decode() in [english(n) for n in range(300)] for text in dataset.features.decode(y).numpy())
+    assert dataset.features.target_language == 'en' and len(dataset.features.tokenizer_model) > 1000
 
 
 def test_a_failed_download_is_one_line_and_can_be_tried_again(tmp_path, monkeypatch, capfd):
