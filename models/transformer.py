@@ -8,9 +8,10 @@ import keras
 from keras import ops
 
 from errors import UserError
-from models.attention import causal_mask, padding_mask
+from models.attention import causal_mask, padding_mask, positions_in_segments, segment_mask
 from models.dropout import Dropout
-from models.transformer_layers import DecoderLayer, EncoderLayer, TokenEmbedding, layer_norm, sinusoidal_positions
+from models.transformer_layers import (DecoderLayer, EncoderLayer, TokenEmbedding, layer_norm, sinusoidal_positions,
+                                       sinusoids)
 
 # base and big: table 3 of the paper. tiny and small: ours, for a laptop.
 SIZES = {
@@ -49,6 +50,9 @@ class Transformer(keras.Model):
     """{'source': int [B, S], 'target': int [B, T]}, 0 = padding -> logits [B, T, target words], float32.
 
     `target` is what the decoder has read so far; logits [:, t] score the word after target[:, t].
+
+    A row may hold several pairs, one after the other (arXiv:2107.02027). Then 'source_segments', int [B, S], and
+    'target_segments', int [B, T], number them from 1, 0 for padding. Each pair's logits are what they are alone.
 
     Deviations from the paper:
     - norm='pre' (default) normalises the input of each sub-layer, and the output of both stacks once more, instead
@@ -126,65 +130,97 @@ class Transformer(keras.Model):
     # --- Forward ---
 
     def call(self, inputs, training=False):
-        memory = self.encode(inputs['source'], training)
-        return self.decode(inputs['target'], memory, inputs['source'], training)
+        segments = self._segments(inputs)
+        memory = self.encode(inputs['source'], training, segments=segments[0])
+        return self.decode(inputs['target'], memory, inputs['source'], training, segments=segments)
 
-    def encode(self, source, training=False, weights=None):
+    def encode(self, source, training=False, weights=None, segments=None):
         """source [B, S] -> memory [B, S, D]; a dict given as `weights` gets the attention weights."""
         weights = {} if weights is None else weights
-        mask = padding_mask(source)  # [B, 1, 1, S]
-        x = self.source_dropout(self._embed(self.source_embedding, source), training=training)  # [B, S, D]
+        mask = padding_mask(source) if segments is None else segment_mask(segments, segments)  # [B, 1, 1 or S, S]
+        x = self._embed(self.source_embedding, source, segments)  # [B, S, D]
+        x = self.source_dropout(x, training=training)
         for layer in self.encoder:
             x, weights[f'{layer.name}/self_attention'] = layer(x, self_mask=mask, training=training)
         return self.encoder_norm(x) if self.norm == 'pre' else x
 
-    def decode(self, target, memory, source, training=False, weights=None):
-        """target [B, T], memory [B, S, D], source [B, S] (for its padding) -> logits [B, T, V], float32."""
+    def decode(self, target, memory, source, training=False, weights=None, segments=(None, None)):
+        """target [B, T], memory [B, S, D], source [B, S] (for its padding) -> logits [B, T, V], float32.
+
+        segments: of the source and of the target, where a row holds several pairs.
+        """
         weights = {} if weights is None else weights
+        of_source, of_target = segments
         # Padding ends a target, so that the causal mask already hides it from every word. Hiding it again would leave
         # a target that starts with 0 nothing to look at in its first row, and then the softmax looks everywhere.
         masks = {'self_mask': causal_mask(ops.shape(target)[1]), 'cross_mask': padding_mask(source)}
-        x = self.target_dropout(self._embed(self.target_embedding, target), training=training)  # [B, T, D]
+        if of_target is not None:
+            masks = {'self_mask': ops.maximum(masks['self_mask'], segment_mask(of_target, of_target)),
+                     'cross_mask': segment_mask(of_target, of_source)}
+        x = self._embed(self.target_embedding, target, of_target)  # [B, T, D]
+        x = self.target_dropout(x, training=training)
         for layer in self.decoder:
             x, self_weights, cross_weights = layer(x, memory, training=training, **masks)
             weights[f'{layer.name}/self_attention'] = self_weights
             weights[f'{layer.name}/cross_attention'] = cross_weights
         return self._logits(x)
 
-    def start_cache(self, memory, source, length):
+    def start_cache(self, memory, source, length, beams=1):
         """memory [B, S, D], source [B, S] (for its padding) -> what `decode_step` needs for targets of `length` words.
 
-        A dict of lists and dicts of tensors. All have B first and shapes that stay the same in each step, so that the
-        cache can be carried by a compiled loop, and its examples be repeated or reordered by a gather.
+        A dict of lists and dicts of tensors, whose shapes stay the same in each step, so that a compiled loop can carry
+        it. With `beams` K, an integer, there are K targets of each source: row b * K + k of what is kept of the
+        targets is target k of source b. What is kept of the sources is kept once.
         """
-        return {'cross_mask': padding_mask(source), 'layers': [layer.start_cache(memory, length)
+        return {'cross_mask': padding_mask(source), 'layers': [layer.start_cache(memory, length, beams)
                                                                for layer in self.decoder]}
 
     def decode_step(self, token, t, cache):
         """`decode` for one position: token [B] = target[:, t] -> logits [B, V], float32, and the cache for t + 1.
 
-        The positions 0 .. t - 1 must be in the cache, each from a step of its own; t is an int32 scalar < `length`.
+        For K targets of each source, token [B, K] -> logits [B, K, V]. The positions 0 .. t - 1 must be in the cache,
+        each from a step of its own; t is an int32 scalar < `length`.
         """
         t = ops.reshape(t, (1,))
+        beams = tuple(token.shape[1:])  # () or (K,)
         length = cache['layers'][0]['self_keys'].shape[2]
         masks = {'self_mask': causal_mask(length, queries=t), 'cross_mask': cache['cross_mask']}
-        x = self._embed(self.target_embedding, token[:, None], start=t)  # [B, 1, D]
+        x = self._embed(self.target_embedding, ops.reshape(token, (-1, 1)), start=t)  # [B * K, 1, D]
+        x = ops.reshape(x, (-1, *(beams or (1,)), self.d_model))  # [B, K, D]
         layers = []
         for layer, layer_cache in zip(self.decoder, cache['layers'], strict=True):
             x, layer_cache = layer.step(x, t, layer_cache, **masks)
             layers.append(layer_cache)
-        return self._logits(x)[:, 0], {**cache, 'layers': layers}
+        logits = ops.reshape(self._logits(x), (-1, *beams, self.target_vocabulary_size))
+        return logits, {**cache, 'layers': layers}
+
+    def reorder_cache(self, cache, parent):
+        """Target k of source b becomes what target parent[b, k] was: parent int32 [B, K] -> the cache."""
+        batch, beams = ops.shape(parent)
+        rows = ops.reshape(parent + beams * ops.arange(batch, dtype='int32')[:, None], (-1,))  # [B * K]
+        layers = [{name: ops.take(value, rows, axis=0) if name.startswith('self_') else value
+                   for name, value in layer.items()} for layer in cache['layers']]
+        return {**cache, 'layers': layers}
 
     def attention_weights(self, inputs):
         """What each layer looks at, by its name: [B, h, S, S], [B, h, T, T] (self) and [B, h, T, S] (cross)."""
-        weights = {}
-        memory = self.encode(inputs['source'], weights=weights)
-        self.decode(inputs['target'], memory, inputs['source'], weights=weights)
+        weights, segments = {}, self._segments(inputs)
+        memory = self.encode(inputs['source'], weights=weights, segments=segments[0])
+        self.decode(inputs['target'], memory, inputs['source'], weights=weights, segments=segments)
         return weights
 
-    def _embed(self, embedding, ids, start=0):
+    def _segments(self, inputs):
+        segments = inputs.get('source_segments'), inputs.get('target_segments')
+        if (segments[0] is None) != (segments[1] is None):
+            raise UserError('`inputs` of packed rows need source_segments and target_segments. '
+                            f'Received: inputs={", ".join(inputs)}')
+        return segments
+
+    def _embed(self, embedding, ids, segments=None, start=0):
         x = embedding(ids)  # [B, T] -> [B, T, D]
-        return x + ops.cast(sinusoidal_positions(ops.shape(ids)[1], self.d_model, start), x.dtype)
+        positions = (sinusoidal_positions(ops.shape(ids)[1], self.d_model, start) if segments is None else
+                     sinusoids(positions_in_segments(segments), self.d_model))
+        return x + ops.cast(positions, x.dtype)
 
     def _logits(self, x):
         return self.target_embedding.logits(self.decoder_norm(x) if self.norm == 'pre' else x)  # [B, T, D] -> [B, T, V]

@@ -14,14 +14,19 @@ from models.dropout import Dropout
 
 
 def sinusoidal_positions(length, d_model, start=0):
-    """PE(pos, 2i) = sin(pos / 10000^(2i / D)), PE(pos, 2i + 1) = cos(the same), section 3.5. -> [T, D], float32.
+    """`sinusoids` of the positions start .. start + length - 1; `start` may be a tensor. -> [T, D], float32."""
+    return sinusoids(ops.arange(length, dtype='float32') + ops.cast(start, 'float32'), d_model)
 
-    The positions are start .. start + length - 1; `start` may be a tensor.
+
+def sinusoids(positions, d_model):
+    """PE(pos, 2i) = sin(pos / 10000^(2i / D)), PE(pos, 2i + 1) = cos(the same), section 3.5.
+
+    positions [T] or [B, T], of any type -> [T, D] or [B, T, D], float32.
     """
     frequencies = ops.exp(ops.arange(0, d_model, 2, dtype='float32') * (-math.log(10000) / d_model))  # [D / 2]
-    positions = ops.arange(length, dtype='float32') + ops.cast(start, 'float32')  # [T]
-    angles = positions[:, None] * frequencies  # [T, D / 2]
-    return ops.reshape(ops.stack([ops.sin(angles), ops.cos(angles)], axis=-1), (-1, d_model))
+    angles = ops.cast(positions, 'float32')[..., None] * frequencies  # [..., D / 2]
+    pairs = ops.stack([ops.sin(angles), ops.cos(angles)], axis=-1)  # [..., D / 2, 2]
+    return ops.reshape(pairs, (*ops.shape(positions), d_model))
 
 
 @keras.saving.register_keras_serializable(package='congruent')
@@ -156,34 +161,43 @@ class DecoderLayer(TransformerLayer):
     def call(self, x, memory, self_mask=None, cross_mask=None, training=False):
         """x [B, T, D], memory [B, S, D] -> [B, T, D], attention weights [B, h, T, T] and [B, h, T, S]."""
         y = self.before(0, x)
-        target, source = self.self_attention.keys_values(y), self.cross_attention.keys_values(memory)
-        return self._sublayers(x, y, target, source, self_mask, cross_mask, training)
+        y, self_weights = self.self_attention.attend(y, *self.self_attention.keys_values(y), self_mask, training)
+        source = self.cross_attention.keys_values(memory)
+        x, cross_weights = self._after_self_attention(x, y, source, cross_mask, training)
+        return x, self_weights, cross_weights
 
-    def start_cache(self, memory, length):
-        """memory [B, S, D] -> the keys and values [B, h, S, d] of the source, and room for `length` of the target."""
+    def start_cache(self, memory, length, beams=1):
+        """memory [B, S, D] -> its keys and values [B, h, S, d], and room [B * K, h, T, d] for those of the targets.
+
+        Each source has K = `beams` targets of T = `length` positions.
+        """
         keys, values = self.cross_attention.keys_values(memory)
         batch, heads, _, size = ops.shape(keys)
-        empty = ops.zeros((batch, heads, length, size), keys.dtype)  # [B, h, T, d]
+        empty = ops.zeros((batch * beams, heads, length, size), keys.dtype)
         return {'self_keys': empty, 'self_values': empty, 'cross_keys': keys, 'cross_values': values}
 
     def step(self, x, t, cache, self_mask, cross_mask):
-        """`call` for position t (int32 [1]) only: x [B, 1, D] -> [B, 1, D] and the cache with t filled in."""
-        y = self.before(0, x)
-        keys, values = self.self_attention.keys_values(y)  # [B, h, 1, d]
+        """`call` for position t (int32 [1]) of K targets: x [B, K, D] -> [B, K, D] and the cache with t filled in.
+
+        In self-attention each target is an example of its own. All look at the same source: there they are K queries.
+        """
+        y = ops.reshape(self.before(0, x), (-1, 1, self.d_model))  # [B * K, 1, D]
+        keys, values = self.self_attention.keys_values(y)  # [B * K, h, 1, d]
         # `where` copies the cache, but attention reads all of it anyway: `ops.slice_update` is no faster on a CPU, and
         # TensorFlow knows it as an operation of XLA's only.
         here = ops.equal(ops.arange(cache['self_keys'].shape[2], dtype='int32'), t)[:, None]  # [T, 1]
         cache = {**cache, 'self_keys': ops.where(here, keys, cache['self_keys']),
                  'self_values': ops.where(here, values, cache['self_values'])}
-        target, source = (tuple(cache[f'{name}_{kind}'] for kind in ('keys', 'values')) for name in ('self', 'cross'))
-        x, _, _ = self._sublayers(x, y, target, source, self_mask, cross_mask, training=False)
+        y, _ = self.self_attention.attend(y, cache['self_keys'], cache['self_values'], self_mask)
+        y = ops.reshape(y, (-1, x.shape[1], self.d_model))  # [B, K, D]
+        source = cache['cross_keys'], cache['cross_values']
+        x, _ = self._after_self_attention(x, y, source, cross_mask, training=False)
         return x, cache
 
-    def _sublayers(self, x, query, target, source, self_mask, cross_mask, training):
-        """`query` is `before(0, x)`; `target` and `source` are the (keys, values) that x may look at."""
-        y, self_weights = self.self_attention.attend(query, *target, self_mask, training)
+    def _after_self_attention(self, x, y, source, cross_mask, training):
+        """x [B, T, D], self-attention's y [B, T, D], the source's (keys, values) -> [B, T, D], [B, h, T, S]."""
         x = self.after(0, x, y, training)
-        y, cross_weights = self.cross_attention.attend(self.before(1, x), *source, cross_mask, training)
+        y, weights = self.cross_attention.attend(self.before(1, x), *source, cross_mask, training)
         x = self.after(1, x, y, training)
         y = self.feed_forward(self.before(2, x))
-        return self.after(2, x, y, training), self_weights, cross_weights
+        return self.after(2, x, y, training), weights

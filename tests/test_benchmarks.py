@@ -1,4 +1,4 @@
-"""Short runs of the benchmarks of scaling and checkpoints: the records are complete, and what is exact is right.
+"""Short runs of some benchmarks: the records are complete, and what is exact is right.
 
 How fast anything is, is not tested.
 """
@@ -15,14 +15,17 @@ MLP_PARAMETERS = 235_146
 
 @pytest.fixture(scope='module')
 def measure(run_python, tmp_path_factory):
-    """measure(name, *flags) -> (what the command printed, the record, the folder), in a copy: results are tracked."""
+    """measure(name, *flags) -> (what the command printed, the record, the folder), in a copy: results are tracked.
+
+    case: the flag that the record's name ends with.
+    """
     copy = copy_project(tmp_path_factory.mktemp('benchmarks') / 'project')
 
-    def run(name, *flags):
-        done = run_python('-m', f'benchmarks.{name}', '--model=mlp', *flags, cwd=copy, env={'PYTHONPATH': str(copy)})
+    def run(name, *flags, case='--model=mlp'):
+        done = run_python('-m', f'benchmarks.{name}', case, *flags, cwd=copy, env={'PYTHONPATH': str(copy)})
         assert done.stderr == ''
-        record = json.loads((copy / 'benchmarks' / 'results' / f'{name}_mlp.json').read_text())
-        assert record['command'] == ' '.join(['python -m', f'benchmarks.{name}', '--model=mlp', *flags])
+        record = json.loads((copy / 'benchmarks' / 'results' / f'{name}_{case.split("=")[1]}.json').read_text())
+        assert record['command'] == ' '.join(['python -m', f'benchmarks.{name}', case, *flags])
         assert record['versions'].keys() == {'tensorflow', 'keras', 'numpy'} and record['machine'] and record['python']
         return done.stdout, record, copy
     return run
@@ -65,7 +68,25 @@ def test_checkpoint_cost(measure):
     assert not list((folder / 'runs').iterdir())
 
 
+@pytest.mark.slow
+def test_decoding(measure):
+    printed, record, _ = measure('decoding', '--turns=2', '--batch_size=3', '--length=5', case='--size=tiny')
+    loops = ['cache', 'cache, xla', 'no cache', 'no cache, xla']
+    for search in ('beam search', 'greedy'):
+        found = record[search]
+        assert [len(found['seconds_a_batch'][loop]) for loop in loops] == [2] * 4
+        assert found['sentences_as_with_cache'] == {loop: 1. for loop in loops}
+        medians = [found['medians'][loop] for loop in loops]
+        assert medians == [statistics.median(found['seconds_a_batch'][loop]) for loop in loops]
+        cached, cached_xla, uncached, uncached_xla = medians
+        assert list(found['ratio'].values()) == [pytest.approx(ratio, abs=0.01) for ratio in (
+            uncached / cached, uncached_xla / cached_xla, min(uncached, uncached_xla) / min(cached, cached_xla))]
+    assert len(printed.splitlines()) == 2 * 5
+
+
 @pytest.mark.parametrize('arguments, message', [
+    (['benchmarks.decoding', '--size=huge'], '`size` must be one of tiny, small, base, big. Received: size='),
+    (['benchmarks.decoding', '--length=0'], '`length` must be at least 1. Received: length=0'),
     (['benchmarks.scaling', '--model=vgg'], '`model` must be one of mlp, cnn, lstm, transformer. Received: model='),
     (['benchmarks.scaling', '--turns=0'], '`turns` must be at least 1. Received: turns=0'),
     (['benchmarks.checkpoint_cost', '--model=vgg'], '`model` must be one of mlp, cnn, lstm, transformer. Received: '),
