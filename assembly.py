@@ -1,6 +1,7 @@
 """Puts the rooms together: a recipe gives a dataset, a task and a model; so does the folder of a run."""
 
 import contextlib
+import dataclasses
 import math
 
 import keras
@@ -9,7 +10,7 @@ import tensorflow as tf
 import data
 import models
 import tasks
-from data import pipeline
+from data import packing, pipeline
 from errors import RunError, UserError
 from tasks import serving
 from training.checkpoint import Checkpoints
@@ -23,10 +24,23 @@ EXPORT_CHECKED = 64     # test examples on which an export is compared with its 
 POLICIES = {'float32': 'float32', 'bfloat16': 'mixed_bfloat16', 'float16': 'mixed_float16'}
 
 
-def open_data(recipe, data_dir=''):
-    """Returns (dataset, task)."""
-    dataset = data.open_dataset(recipe.dataset, recipe.image_size, recipe.channels, data_dir or None)
-    return dataset, tasks.make_task(recipe.task, dataset.features, recipe.label_smoothing)
+def open_data(recipe, data_dir='', tokenizer=None, training=True):
+    """Returns (dataset, task).
+
+    Args:
+        tokenizer: bytes that a run of this recipe keeps; else it is made from the data.
+        training: also packs the training split, where the recipe asks for it.
+    """
+    dataset = data.open_dataset(recipe.dataset, recipe.image_size, recipe.channels, data_dir or None,
+                                vocabulary_size=recipe.vocabulary_size, max_length=recipe.max_length,
+                                tokenizer=tokenizer)
+    task = tasks.make_task(recipe.task, dataset.features, label_smoothing=recipe.label_smoothing,
+                           beam_size=recipe.beam_size, length_penalty=recipe.length_penalty)
+    if recipe.packing and task.features.kind != 'text':
+        raise UserError(f'`packing` is for texts; this dataset gives {task.features.kind}s. Received: packing=True')
+    if recipe.packing and training:
+        dataset = dataclasses.replace(dataset, packed=packing.pack(dataset.train, dataset.features))
+    return dataset, task
 
 
 def build_model(recipe, task):
@@ -37,7 +51,8 @@ def build_model(recipe, task):
     keras.utils.set_random_seed(recipe.seed)
     with _policy(POLICIES[recipe.precision]):
         return models.build(recipe.model, task.sizes, size=recipe.size or None,
-                            dropout=None if recipe.dropout < 0 else recipe.dropout)
+                            dropout=None if recipe.dropout < 0 else recipe.dropout, norm=recipe.norm or None,
+                            share_embeddings=recipe.share_embeddings or None)
 
 
 class Batches:
@@ -55,7 +70,7 @@ class Batches:
     def training(self, start_step):
         """The dataset function of the steps from `start_step` on."""
         recipe = self._recipe
-        return pipeline.training_slices(self._dataset.train, self._features, batch_size=recipe.batch_size,
+        return pipeline.training_slices(self._dataset.rows, self._features, batch_size=recipe.batch_size,
                                         seed=recipe.seed, transform=recipe.augment, start_step=start_step)
 
     @property
@@ -64,15 +79,15 @@ class Batches:
         return self.training(0)(tf.distribute.InputContext(num_replicas_in_sync=self._replicas)).element_spec
 
     def evaluation(self, split):
-        """(dataset function, number of global batches) of a split."""
+        """(dataset function, number of global batches, source) of a split."""
         source, batch_size = self._dataset.split(split), self._recipe.batch_size
         return (pipeline.evaluation_slices(source, self._features, batch_size=batch_size),
-                pipeline.evaluation_steps(source, batch_size))
+                pipeline.evaluation_steps(source, batch_size), source)
 
     def examples(self, step):
-        """The indices of the training examples in a step's global batch, in order."""
+        """The indices of the training examples, or rows of them, in a step's global batch, in order."""
         recipe = self._recipe
-        return pipeline.examples_of(self._dataset.train, batch_size=recipe.batch_size, seed=recipe.seed, step=step)
+        return pipeline.examples_of(self._dataset.rows, batch_size=recipe.batch_size, seed=recipe.seed, step=step)
 
 
 def make_trainer(recipe, dataset, task, devices, workdir, jit='auto'):
@@ -91,21 +106,22 @@ def make_deterministic(kind='cpu'):
 
 
 def training_steps(recipe, dataset):
-    return recipe.steps or math.ceil(recipe.epochs * dataset.train.num_examples / recipe.batch_size)
+    return recipe.steps or math.ceil(recipe.epochs * dataset.rows.num_examples / recipe.batch_size)
 
 
-def load(path, checkpoint='newest', data_dir=''):
+def load(path, checkpoint='newest', data_dir='', **overrides):
     """A trained model, without a strategy, from a run's folder.
 
     Args:
         checkpoint: newest, best, or a step number.
+        overrides: fields of the recipe that are not of its training, as `beam_size`.
 
     Returns:
         (recipe, dataset, task, model, step)
     """
     workdir = Workdir(path)
-    recipe = workdir.recipe()
-    dataset, task = open_data(recipe, data_dir)
+    recipe = workdir.recipe().replace(**overrides)
+    dataset, task = open_data(recipe, data_dir, workdir.tokenizer(), training=False)
     arrays, metadata = _find(Checkpoints(workdir.checkpoints), checkpoint)
     return recipe, dataset, task, _inference_model(recipe, task, arrays), metadata['step']
 

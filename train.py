@@ -58,7 +58,7 @@ def _train(recipe, options, name, workdir, devices):
     import assembly
     # 3. The data, and what its outputs mean.
     recipe = workdir.going_on(recipe)
-    dataset, task = assembly.open_data(recipe, options.data_dir)
+    dataset, task = assembly.open_data(recipe, options.data_dir, workdir.tokenizer())
     batches = assembly.Batches(recipe, dataset, task, devices.replicas)
 
     # 4. The model under the strategy's scope, at the newest checkpoint if there is one.
@@ -67,7 +67,8 @@ def _train(recipe, options, name, workdir, devices):
     trainer.restore(dataset.fingerprint)
     trainer.count_flops(batches.spec)
     if devices.is_chief:
-        workdir.claim(recipe)          # only now: what is wrong so far leaves no folder behind
+        # Only now: what is wrong so far leaves no folder behind.
+        workdir.claim(recipe, getattr(dataset.features, 'tokenizer_model', None))
         _print_head(name, workdir, recipe, devices, dataset, trainer, jit_reason)
 
     with assembly.data_errors(dataset):
@@ -122,7 +123,8 @@ def _results(recipe, devices, dataset, trainer, values):
 
 def _print_end(workdir, results):
     for name, value in results['eval'].items():
-        print(f'Test {name.replace("_", " ")}: ' + (f'{value:,}' if name == 'count' else f'{value:.4f}'))
+        shown = f'{value:.4f}' if isinstance(value, float) else f'{value:,}' if isinstance(value, int) else value
+        print(f'Test {name.replace("_", " ")}: {shown}')
     print(f'results   {workdir.path / "results.json"}')
     if results['export_dir']:
         print(f'export    {results["export_dir"]} (differs from the trained model by at most '

@@ -1,6 +1,6 @@
 """A run's folder: whose it is, what is in it, and whether it is finished. Needs no TensorFlow.
 
-    recipe.json  checkpoints/  metrics.jsonl  tensorboard/  export/1/  results.json
+    recipe.json  tokenizer.model  checkpoints/  metrics.jsonl  tensorboard/  export/1/  results.json
 """
 
 import json
@@ -37,10 +37,21 @@ class Workdir:
         except (ValueError, TypeError) as error:
             raise UserError(f'{file} is not a recipe: {error}') from None
 
-    def claim(self, recipe):
-        """Makes the folder the recipe's own; refuses one of another recipe, and leaves it as it was."""
+    def tokenizer(self):
+        """The bytes of the run's subword model, or None."""
+        file = self.path / 'tokenizer.model'
+        return file.read_bytes() if file.exists() else None
+
+    def claim(self, recipe, tokenizer=None):
+        """Makes the folder the recipe's own; refuses one of another recipe, and leaves it as it was.
+
+        Args:
+            tokenizer: the bytes of the subword model that was trained for the run, if any.
+        """
         self.check(recipe)
         self.path.mkdir(parents=True, exist_ok=True)
+        if tokenizer and self.tokenizer() is None:
+            write_atomically(self.path / 'tokenizer.model', tokenizer)
         if not (self.path / 'recipe.json').exists():
             write_atomically(self.path / 'recipe.json', recipe.to_json().encode())
 

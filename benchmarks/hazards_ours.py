@@ -66,12 +66,12 @@ def _slices(case):
     weights = np.ones_like(case.y) if case.weights is None else case.weights
     source = Tensors(x=case.x, y=case.y, weight=weights)
     return (pipeline.evaluation_slices(source, Rows(), batch_size=case.batch_size),
-            pipeline.evaluation_steps(source, case.batch_size))
+            pipeline.evaluation_steps(source, case.batch_size), source)
 
 
 def _train(case, devices, **overrides):
     """Trains on a Case: in order, as `fit(shuffle=False)`; the last batch is padded with rows of weight 0."""
-    in_order, steps = _slices(case)
+    in_order, steps, _ = _slices(case)
     recipe = Recipe(task='regression', batch_size=case.batch_size, steps=steps * case.epochs, optimizer='sgd',
                     learning_rate=case.learning_rate, **overrides)
     return _loop(recipe, devices, TASK, case.build, lambda _: lambda context: in_order(context).repeat())

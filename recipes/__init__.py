@@ -2,7 +2,7 @@
 
 from errors import UserError, lookup
 from recipes import (cnn_digits, cnn_fashion_mnist, lstm_digits, lstm_fashion_mnist, mlp_diabetes, mlp_digits,
-                     mlp_fashion_mnist, transformer_number_words)
+                     mlp_fashion_mnist, transformer_gettext_de, transformer_number_words)
 from recipes.options import Options
 from recipes.recipe import Recipe
 
@@ -14,6 +14,7 @@ RECIPES = {
     'cnn_fashion_mnist': cnn_fashion_mnist.RECIPE,
     'lstm_digits': lstm_digits.RECIPE,
     'lstm_fashion_mnist': lstm_fashion_mnist.RECIPE,
+    'transformer_gettext_de': transformer_gettext_de.RECIPE,
     'transformer_number_words': transformer_number_words.RECIPE,
 }
 

@@ -22,9 +22,17 @@ class Recipe:
     task: str = field('classification', 'What the output means: classification, regression or translation.')
     dataset: str = field('digits', 'Dataset: digits, diabetes, number_words, fashion_mnist, files/FOLDER (images by '
                                    'class), or any TensorFlow Datasets name.')
+    vocabulary_size: int = field(0, 'Subwords that source and target share, for texts without words of their own; 0 is '
+                                    '8,000.')
+    max_length: int = field(0, 'Tokens at which each side of such a pair is cut; 0 is 64.')
+    packing: bool = field(False, 'Put several pairs into one row of `max_length` tokens in training; `batch_size` then '
+                                 'counts rows.')
     image_size: int = field(0, 'Side in pixels to which images are resized; 0 keeps the dataset\'s own size.')
     channels: int = field(0, 'Colour channels (1 grey, 3 RGB) to which images are converted; 0 keeps the dataset\'s.')
     augment: str = field('none', 'Random transform of training images: none, shift, flip, or flip_shift.')
+    # The model's own
+    share_embeddings: bool = field(False, 'One table for source, target and logits, of Transformers.')
+    norm: str = field('', 'Of Transformers: pre or post (the paper\'s). Empty: the model\'s own.')
     # How much
     batch_size: int = field(128, 'Global batch: examples a step over all replicas, which must divide it.')
     steps: int = field(0, 'Training steps. Give either steps or epochs.')
@@ -36,10 +44,15 @@ class Recipe:
     warmup_steps: int = field(0, 'Steps in which the learning rate grows linearly from 0 to its peak.')
     momentum: float = field(0., 'Momentum, for sgd and rmsprop.')
     nesterov: bool = field(False, 'Nesterov\'s form of momentum, for sgd.')
+    beta_2: float = field(0., 'Adam\'s decay of the mean of squared gradients; 0 is Keras\'s.')
+    epsilon: float = field(0., 'Added to Adam\'s denominator; 0 is Keras\'s.')
     weight_decay: float = field(0., 'Decoupled weight decay of matrices and kernels (not of biases and norms).')
     clip_norm: float = field(0., 'Limit on the global norm of the averaged gradient; 0 is no limit.')
     ema: float = field(0., 'Momentum of an exponential moving average of the weights, used by evaluation and export; '
                            '0 is none.')
+    average_last: int = field(0, 'Checkpoints, at the run\'s end, whose mean weights evaluation and export use; 0 is '
+                                 'none.')
+    average_every: int = field(0, 'Steps between the checkpoints of `average_last`.')
     accumulate: int = field(1, 'Micro-batches in which the global batch is computed, spread over the replicas. They '
                                'save memory; and a run has the same bits on any number of replicas that divides them.')
     # Regularisation and numbers
@@ -48,6 +61,9 @@ class Recipe:
     precision: str = field('auto', 'Computation: float32, bfloat16, float16 (weights stay float32), or auto: bfloat16 '
                                    'on a TPU, float32 elsewhere; a run that goes on keeps what it began with.')
     seed: int = field(0, 'Seed of weights, data order, augmentation and dropout.')
+    # Decoding, in evaluation and export
+    beam_size: int = field(1, 'Hypotheses that beam search keeps in translation; 1 is greedy.')
+    length_penalty: float = field(0.6, 'Exponent of beam search\'s length penalty, arXiv:1609.08144, equation 14.')
     # When
     eval_every: int = field(0, 'Steps between evaluations on the validation split; 0 is only at the end.')
 
@@ -68,9 +84,15 @@ class Recipe:
         yield 'epochs', f'and `steps` exclude each other (steps={self.steps})', not (self.steps and self.epochs)
         yield 'steps', 'or `epochs` must say how long to train', bool(self.steps or self.epochs)
         yield 'learning_rate', 'must be positive', self.learning_rate > 0
-        for name in ('warmup_steps', 'weight_decay', 'clip_norm', 'eval_every', 'image_size', 'seed'):
+        yield 'beam_size', 'must be at least 1', self.beam_size >= 1
+        both = bool(self.average_last) == bool(self.average_every)
+        yield 'average_every', f'and `average_last` ({self.average_last}) go together', both
+        one = not (self.average_last and self.ema)
+        yield 'ema', f'and `average_last` ({self.average_last}) exclude each other', one
+        for name in ('vocabulary_size', 'max_length', 'image_size', 'warmup_steps', 'epsilon', 'weight_decay',
+                     'clip_norm', 'average_last', 'average_every', 'seed', 'length_penalty', 'eval_every'):
             yield name, 'must not be negative', getattr(self, name) >= 0
-        for name in ('momentum', 'ema', 'label_smoothing'):
+        for name in ('momentum', 'beta_2', 'ema', 'label_smoothing'):
             yield name, 'must be in [0, 1)', 0 <= getattr(self, name) < 1
         yield 'dropout', 'must be in [0, 1), or -1 for the model\'s own', self.dropout == -1 or 0 <= self.dropout < 1
         yield 'channels', 'must be 0, 1 or 3', self.channels in (0, 1, 3)
@@ -102,7 +124,7 @@ class Recipe:
         return cls(**values)
 
 
-CHOICES = {'schedule': ('constant', 'cosine', 'inverse_sqrt'),
+CHOICES = {'norm': ('', 'pre', 'post'), 'schedule': ('constant', 'cosine', 'inverse_sqrt'),
            'precision': ('auto', 'float32', 'bfloat16', 'float16')}
 
 

@@ -8,5 +8,7 @@ from tasks.translation import Translation
 TASKS = {'classification': Classification, 'regression': Regression, 'translation': Translation}
 
 
-def make_task(name, features, label_smoothing=0.):
-    return lookup(TASKS, name, 'task')(features, label_smoothing=label_smoothing)
+def make_task(name, features, **settings):
+    """The task of this name; of the settings it takes those that it knows."""
+    kind = lookup(TASKS, name, 'task')
+    return kind(features, **{key: value for key, value in settings.items() if key in kind.settings})

@@ -15,8 +15,10 @@ class Task:
     Attributes:
         training_metrics: names beside `loss` in the totals of a training step.
         best: (metric, +1 if larger is better else -1): what the best checkpoint is chosen by.
+        settings: fields of a recipe that the constructor takes.
     """
 
+    settings = ('label_smoothing',)
     training_metrics = ()
     best = ('loss', -1)
     feature_kinds = ()
@@ -47,6 +49,14 @@ class Task:
         """The totals of one batch, without label smoothing. `count` counts examples, each one once."""
         outputs = model(x, training=False)
         return {'loss': self.loss(y, outputs, weights), **self.metrics(y, outputs, weights), 'count': count(weights)}
+
+    def answers(self, model, x):
+        """What the model itself writes, where that is compared as a whole: int [B, ...] of static shape, else ()."""
+        return ()
+
+    def compare(self, answers, source):
+        """The answers to all examples of a source, int32 [N, ...] in order, on the host -> {metric: value}."""
+        raise NotImplementedError
 
     def results(self, totals):
         """{name: (sum, weight)} on the host -> {name: value}."""

@@ -43,17 +43,17 @@ def run_python():
     return run
 
 
-MEASURED = pytest.StashKey[list]()
-
-
 @pytest.fixture
-def measured(request):
+def measured(record_property):
     """measured(equality, of what, on what, largest difference): printed at the end of the session."""
-    return lambda *row: request.config.stash.setdefault(MEASURED, []).append(row)
+    return lambda equality, what, where, worst: record_property('measured', (equality, what, where, float(worst)))
 
 
-def pytest_terminal_summary(terminalreporter, config):
-    if rows := config.stash.get(MEASURED, None):
+def pytest_terminal_summary(terminalreporter):
+    reports = [report for kind in ('passed', 'failed') for report in terminalreporter.getreports(kind)]
+    rows = [value for report in reports if report.when == 'call'
+            for name, value in report.user_properties if name == 'measured']
+    if rows:
         terminalreporter.section('largest differences, relative to the largest element of a tensor')
         for equality, what, where, worst in rows:
             terminalreporter.write_line(f'{equality}  {what:<62} {where:<4} {worst:.1e}')

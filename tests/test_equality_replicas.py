@@ -18,7 +18,7 @@ CASES = (MAIN, EXACT, *SPOILT[1:])        # on all devices; the rest on 1 and 2 
 FAST = (MAIN, 'xla', SPOILT[1])
 MANY = ['2', '8', '2x1', '2x2']
 WIDE = '2x2'                               # for the documents' models, which take a minute each to trace
-MODELS = ['mlp', 'cnn', 'lstm', 'transformer']
+MODELS = ['mlp', 'cnn', 'lstm', 'transformer', 'packed']      # the last: several pairs a row, beam search
 TOLERANCE = 1e-4
 LOW_PRECISION = 3e-2                       # bfloat16 has 8 bits
 
@@ -94,6 +94,15 @@ def test_a_bad_row_on_one_replica_skips_the_step_on_all(run, devices):
     overflown = results[SPOILT[2]]       # the spoilt step, and those whose loss scale was still too large
     assert_skipped(overflown, times=round(6 * float(overflown['value/skipped'])))
     assert overflown['value/skipped'] >= 1 / 6 and overflown['state/loss_scale/scale'] < 2 ** 15
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('devices', ['1', *MANY])
+def test_answers_come_back_once_each_and_in_order(run, devices):
+    one, many = (run('cases', d) if d in '12' else run('cases', d, *CASES) for d in ('1', devices))
+    answers = one[EXACT]['evaluation/answers']
+    assert len(answers) == len(np.unique(answers, axis=0)) == 43
+    np.testing.assert_array_equal(many[EXACT]['evaluation/answers'], answers)
 
 
 @pytest.mark.slow

@@ -11,13 +11,15 @@ import sys
 
 import pytest
 
+from data.catalogs import read_corpus
 from tests.conftest import ROOT, clean_environment, copy_project
 
 README = (ROOT / 'README.md').read_text(encoding='utf-8')
 LEAST = {      # workdir -> (metric, at least)
     'cnn_digits': ('accuracy', 0.97), 'mlp_digits': ('accuracy', 0.96), 'lstm_digits': ('accuracy', 0.95),
     'mlp_fashion_mnist': ('accuracy', 0.89), 'cnn_fashion_mnist': ('accuracy', 0.91),
-    'lstm_fashion_mnist': ('accuracy', 0.87), 'transformer_number_words': ('exact_match', 0.99)}
+    'lstm_fashion_mnist': ('accuracy', 0.87), 'transformer_number_words': ('exact_match', 0.999),
+    'transformer_gettext_de': ('bleu', 30.)}
 COUNT = {'digits': 360, 'fashion_mnist': 10_000, 'number_words': 10_000}
 
 
@@ -30,7 +32,7 @@ def test_ci_runs_the_first_two_blocks():
     (_, install), (_, test) = blocks()[:2]
     assert 'block 1' in ci and 'block 2' in ci
     assert 'pip install' in install and 'python train.py --model=cnn' in install
-    assert 'pytest\n' in test and 'pytest -m slow' in test
+    assert 'pytest\n' in test and 'pytest -m slow -n 2 --dist=loadfile\n' in test
 
 
 def test_files_and_commands_that_the_readme_names_exist():
@@ -60,7 +62,8 @@ def test_the_stated_figures_are_reached(executed, run):
     results = json.loads((executed / 'runs' / run / 'results.json').read_text())
     metric, least = LEAST[run]
     assert results['eval'][metric] >= least
-    assert results['eval']['count'] == COUNT[results['dataset']]
+    dataset = results['dataset']      # gettext/de: another machine has other messages
+    assert results['eval']['count'] == (COUNT.get(dataset) or len(read_corpus('de')[0]['test']))
     assert results['export_max_abs_diff'] < 1e-5
 
 

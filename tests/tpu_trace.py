@@ -38,6 +38,8 @@ CASES = {name: {'model': name} for name in models.MODELS} | {
                                                'clip_norm': 1., 'weight_decay': 0.1, 'optimizer': 'adamw', 'ema': 0.9},
     'micro-batches': {'model': 'mlp', 'accumulate': 16},
     'muon': {'model': 'mlp', 'optimizer': 'muon'},
+    'packed rows, beam search': {'model': 'transformer', 'dataset': 'gettext/de', 'packing': True, 'batch_size': 16,
+                                 'share_embeddings': True, 'beam_size': 2},
 }
 
 
@@ -63,7 +65,7 @@ def trace(model, cores=8, hosts=1, **overrides):
 
         @tf.function
         def evaluate(count):
-            dataset_fn, _ = batches.evaluation('test')
+            dataset_fn, *_ = batches.evaluation('test')
             iterator = iter(strategy.distribute_datasets_from_function(lambda c: dataset_fn(c).repeat()))
             return run_batches(strategy, trainer.evaluation_step, iterator, count)
 

@@ -3,6 +3,7 @@
 import collections
 import functools
 
+import numpy as np
 import tensorflow as tf
 
 from training.micro_batches import summed
@@ -12,7 +13,11 @@ BATCHES_PER_CALL = 64
 
 
 class EvaluationStep:
-    """Called in a replica context with a replica's slice of a batch: {name: (sum, weight)} over all replicas.
+    """Called in a replica context with a replica's slice of a batch.
+
+    Returns:
+        {name: (sum, weight)} over all replicas; and the task's answers to the global batch, int32 [B, ...], or () for a
+        task that gives none. Both are equal on every replica.
 
     Args:
         pieces, sum_dtype: see micro_batches.py.
@@ -23,9 +28,19 @@ class EvaluationStep:
         self._pieces, self._sum_dtype = pieces, sum_dtype
 
     def __call__(self, *batch):
+        context = tf.distribute.get_replica_context()
         totals = summed(lambda piece, _: self.task.evaluation_totals(self.model, *piece), batch, self._pieces,
                         self._sum_dtype)
-        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, totals)
+        mine = tf.one_hot(context.replica_id_in_sync_group, context.num_replicas_in_sync, dtype=self._sum_dtype)
+
+        def among_all(answers):
+            # Zeros in the other replicas' rows: the sum puts all slices in order, by the all-reduce of the totals.
+            rows = tf.tensordot(mine, tf.cast(answers, self._sum_dtype), axes=0)              # [b, ...] -> [R, b, ...]
+            return tf.reshape(rows, [-1, *answers.shape[1:]])                                 # [B, ...]
+
+        answers = tf.nest.map_structure(among_all, self.task.answers(self.model, batch[0]))
+        totals, answers = context.all_reduce(tf.distribute.ReduceOp.SUM, (totals, answers))
+        return totals, tf.nest.map_structure(lambda t: tf.cast(t, tf.int32), answers)
 
 
 class Evaluator:
@@ -35,32 +50,41 @@ class Evaluator:
         strategy: a tf.distribute.Strategy. step: an EvaluationStep.
         dataset_fn: from `data.pipeline.evaluation_slices`.
         batches: number of global batches in it.
+        source: the split itself (see data/source.py), for what the answers are compared with.
     """
 
-    def __init__(self, strategy, step, dataset_fn, batches):
+    def __init__(self, strategy, step, dataset_fn, batches, source):
         # Endless, or several workers would ask each other before each batch whether there is one.
         self._dataset = strategy.distribute_datasets_from_function(lambda context: dataset_fn(context).repeat())
-        self._batches, self._task = batches, step.task
+        self._batches, self._task, self._source = batches, step.task, source
         self._run = tf.function(functools.partial(run_batches, strategy, step), reduce_retracing=True)
 
     def __call__(self):
         """Returns {name: value}, with `loss`, the task's metrics and `count`, the number of examples seen."""
-        iterator, sums = iter(self._dataset), collections.defaultdict(lambda: [0., 0.])
+        iterator, sums, answers = iter(self._dataset), collections.defaultdict(lambda: [0., 0.]), []
         for start in range(0, self._batches, BATCHES_PER_CALL):
-            totals = self._run(iterator, tf.constant(min(BATCHES_PER_CALL, self._batches - start)))
+            totals, here = self._run(iterator, tf.constant(min(BATCHES_PER_CALL, self._batches - start)))
+            answers += [t.numpy().reshape(-1, *t.shape[2:]) for t in tf.nest.flatten(here)]
             for name, (total, weight) in totals.items():
                 sums[name][0] += float(total)
                 sums[name][1] += float(weight)
-        return self._task.results(sums)
+        values = self._task.results(sums)
+        if answers:      # the last batch is padded
+            values |= self._task.compare(np.concatenate(answers)[:self._source.num_examples], self._source)
+        return values
 
 
 def run_batches(strategy, step, iterator, batches):
-    """The totals of `batches` batches, int32 scalar, in the graph."""
+    """The totals of `batches` batches, int32 scalar, and their answers [batches, B, ...], in the graph."""
     def batch():
-        totals = strategy.run(step, args=next(iterator))
-        return tf.nest.map_structure(lambda t: strategy.experimental_local_results(t)[0], totals)
+        results = strategy.run(step, args=next(iterator))
+        return tf.nest.map_structure(lambda t: strategy.experimental_local_results(t)[0], results)
 
-    totals = batch()
-    for _ in tf.range(1, batches):
-        totals = tf.nest.map_structure(tf.add, totals, batch())
-    return totals
+    totals, first = batch()
+    answers = tf.nest.map_structure(
+        lambda t: tf.TensorArray(t.dtype, batches, element_shape=t.shape).write(0, t), first)
+    for i in tf.range(1, batches):
+        more, here = batch()
+        totals = tf.nest.map_structure(tf.add, totals, more)
+        answers = tf.nest.map_structure(lambda array, t: array.write(i, t), answers, here)
+    return totals, tf.nest.map_structure(lambda array: array.stack(), answers)

@@ -47,20 +47,21 @@ def optimizers():
             and 'Multi' not in name}
 
 
-def make_optimizer(name, variables, learning_rate, *, momentum=0., nesterov=False, weight_decay=0., ema=0.):
+def make_optimizer(name, variables, learning_rate, *, weight_decay=0., ema=0., **options):
     """Builds the optimizer and its slots for `variables`, under the current strategy's scope.
 
     Weight decay is decoupled (arXiv:1711.05101) and leaves out vectors: biases and the scales of norms.
 
     Args:
         learning_rate: a number or a Keras schedule.
+        options: momentum, nesterov, beta_2, epsilon; 0 or False is the optimizer's own.
 
     Raises:
         UserError: an unknown name, or an option that this optimizer does not have.
     """
     cls = lookup(optimizers(), name, 'optimizer')
     known = set(inspect.signature(cls).parameters)
-    options = {option: value for option, value in {'momentum': momentum, 'nesterov': nesterov}.items() if value}
+    options = {option: value for option, value in options.items() if value}
     for option, value in options.items():
         if option not in known:
             raise UserError(f'`{option}` is not an option of {name}. Received: {option}={value}')

@@ -1,4 +1,5 @@
-"""A run's whole state: weights, optimizer slots (the moving average among them) and the loss scale, by name.
+"""A run's whole state: weights, optimizer slots (the moving average among them), the loss scale, and the mean of
+checkpoints' weights once it has begun, by name.
 
 With the step number this is all that a checkpoint holds: data order and randomness follow from the step.
 """
@@ -11,7 +12,7 @@ import numpy as np
 
 class TrainState:
     def __init__(self, model, optimizer=None, loss_scale=None):
-        self._averages = []
+        self._averages, self._trainable, self._mean = [], model.trainable_variables, {}
         named = [(f'model/{v.path}', v.value) for v in model.weights]
         if optimizer is not None:
             averages = getattr(optimizer, '_model_variables_moving_average', None) or []
@@ -29,7 +30,7 @@ class TrainState:
 
     def arrays(self):
         """{name: numpy array}, copied: training may go on while they are written."""
-        return {name: _local(variable) for name, variable in self.variables.items()}
+        return {name: _local(variable) for name, variable in self.variables.items()} | self._mean
 
     def restore(self, arrays):
         """Assigns the arrays to the variables of the same names; extra arrays (optimizer slots) are left unread."""
@@ -41,25 +42,36 @@ class TrainState:
                 raise ValueError(f'{name} has shape {tuple(variable.shape)} here, '
                                  f'{arrays[name].shape} in the checkpoint')
             variable.assign(arrays[name])
+        self._mean = {name: value for name, value in arrays.items()
+                      if name.startswith('average/') and name not in self.variables}
+
+    def add_to_mean(self, count):
+        """Takes the weights as they are for the `count`-th of those whose mean evaluation and export use."""
+        for variable in self._trainable:
+            value, name = _local(variable.value), f'average/{variable.path}'
+            before = self._mean[name] if count > 1 else np.zeros_like(value)
+            self._mean[name] = before + (value - before) / np.asarray(count, value.dtype)
 
     @contextlib.contextmanager
     def averaged(self):
-        """While it is open, the model holds the moving average of its weights, if the optimizer keeps one."""
-        raw = [_local(variable) for variable, _ in self._averages]
-        for variable, average in self._averages:
-            variable.assign(_local(average))
+        """While it is open, the model holds the average of its weights, if there is one."""
+        averages = [(variable, _local(average)) for variable, average in self._averages] + [
+            (v.value, self._mean[f'average/{v.path}']) for v in self._trainable if self._mean]
+        raw = [_local(variable) for variable, _ in averages]
+        for variable, average in averages:
+            variable.assign(average)
         try:
             yield
         finally:
-            for (variable, _), value in zip(self._averages, raw):
+            for (variable, _), value in zip(averages, raw):
                 variable.assign(value)
 
     def sha256(self):
         """Of the weights, trainable or moving, and their averages: names, types, shapes and bytes, in order of name."""
         digest = hashlib.sha256()
-        for name, variable in sorted(self.variables.items()):
+        for name, value in sorted(self.arrays().items()):
             if name.startswith(('model/', 'average/')):
-                value = np.ascontiguousarray(_local(variable))
+                value = np.ascontiguousarray(value)
                 digest.update(f'{name} {value.dtype} {value.shape}'.encode())
                 digest.update(value.tobytes())
         return digest.hexdigest()

@@ -45,7 +45,8 @@ class Trainer:
             self.model = randomness.install(build())
             self.optimizer = make_optimizer(
                 recipe.optimizer, self.model.trainable_variables, schedule, momentum=recipe.momentum,
-                nesterov=recipe.nesterov, weight_decay=recipe.weight_decay, ema=recipe.ema)
+                nesterov=recipe.nesterov, beta_2=recipe.beta_2, epsilon=recipe.epsilon,
+                weight_decay=recipe.weight_decay, ema=recipe.ema)
             loss_scale = LossScale() if recipe.precision == 'float16' else None
         _check_batch_norm(self.model, recipe, devices, jit)
         _check_max_pooling(self.model, jit)
@@ -100,9 +101,9 @@ class Trainer:
         traced = everywhere.get_concrete_function(batch, scalar, scalar)
         self.flops_per_step = count_flops(traced) / replicas * self.devices.replicas
 
-    def evaluator(self, dataset_fn, batches):
+    def evaluator(self, dataset_fn, batches, source):
         """An Evaluator of this model; it uses the averaged weights if there are any."""
-        evaluate = Evaluator(self.devices.strategy, self.evaluation_step, dataset_fn, batches)
+        evaluate = Evaluator(self.devices.strategy, self.evaluation_step, dataset_fn, batches, source)
 
         def averaged():
             with self.state.averaged():
@@ -128,7 +129,7 @@ class Trainer:
         self._saved_at, self._stopped_by, self._bad_run = time.monotonic(), None, 0
         self._log = RunLog(self.workdir, self.task, self.total_steps, self.recipe.batch_size, self.step,
                            self._interval, quiet=not self.devices.is_chief)
-        due = (options.log_every, self.recipe.eval_every, options.checkpoint_every)
+        due = (options.log_every, self.recipe.eval_every, options.checkpoint_every, self.recipe.average_every)
         try:
             with Interrupt(options.max_minutes) as interrupt:
                 self._runner = StepRunner(self.devices.strategy, self.train_step, dataset_fn, self.step,
@@ -161,6 +162,8 @@ class Trainer:
             self._give_up(f'the last {self._bad_run} steps up to step {self.step} had a gradient that is not finite',
                           self._describe(self.step - 1))
         self._log.add(call, seconds, first)
+        if count := averaged_checkpoints(self.recipe, self.step, self.total_steps):
+            self.state.add_to_mean(count)
         last = self.step == self.total_steps
         if last or self.step % self._options.log_every == 0:
             rate = float(tf.convert_to_tensor(self.optimizer.learning_rate))
@@ -223,6 +226,17 @@ class Trainer:
         if self.devices.is_chief:
             write_atomically(file, (json.dumps(report, indent=1) + '\n').encode())
         raise RunError(f'{what}; see {file}')
+
+
+def averaged_checkpoints(recipe, step, total_steps):
+    """Which of the checkpoints whose weights are averaged this step is: 1, 2, ...; or 0. arXiv:1706.03762, section 6.1.
+
+    They are the last `average_last` multiples of `average_every` in the run.
+    """
+    if not recipe.average_last or step % recipe.average_every:
+        return 0
+    before_first = total_steps // recipe.average_every - recipe.average_last
+    return max(0, step // recipe.average_every - max(0, before_first))
 
 
 def _check_batch_norm(model, recipe, devices, jit):

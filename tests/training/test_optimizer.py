@@ -62,6 +62,7 @@ def test_moving_average_follows_its_formula():
 @pytest.mark.parametrize('name, options, message', [
     ('adamm', {}, r'`optimizer` must be one of .*adam.*Received: optimizer=\'adamm\'. Did you mean adam'),
     ('adam', {'momentum': 0.9}, '`momentum` is not an option of adam. Received: momentum=0.9'),
+    ('sgd', {'beta_2': 0.98}, '`beta_2` is not an option of sgd. Received: beta_2=0.98'),
     ('rmsprop', {'nesterov': True}, '`nesterov` is not an option of rmsprop'),
 ])
 def test_errors(name, options, message):
