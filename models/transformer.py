@@ -60,6 +60,9 @@ class Transformer(keras.Model):
     - Dropout also on the attention weights, as in the authors' own code (tensor2tensor).
     - Source and target share their embeddings only if `share_embeddings`, which asks for one vocabulary.
 
+    Where the paper is silent we follow tensor2tensor: Glorot's uniform kernels, embeddings of deviation D**-0.5 (the
+    first logits then have a variance near 1), and LayerNorm's epsilon.
+
     Args:
         source_vocabulary_size: Integer, number of source words, padding included.
         target_vocabulary_size: Integer, number of target words, padding included.

@@ -55,6 +55,18 @@ def test_source_padding_cannot_change_a_logit(norm):
 
 
 @BOTH_NORMS
+def test_target_padding_cannot_change_a_logit_of_a_word(norm):
+    model = small(norm=norm)
+    before = np.array(model(INPUTS))
+    table = model.target_embedding.table
+    table.assign(table + 100 * np.eye(13, 1, dtype='float32'))  # row 0
+    after = np.array(model(INPUTS))
+    words = INPUTS['target'] != 0
+    assert (np.abs(after - before)[~words].max(-1) > 1e-2).all()
+    np.testing.assert_array_equal(after[words][:, 1:], before[words][:, 1:])  # the table's row also scores word 0
+
+
+@BOTH_NORMS
 def test_an_example_of_nothing_but_padding_is_finite(norm):
     nothing = {key: np.zeros_like(value) for key, value in INPUTS.items()}
     assert np.isfinite(small(norm=norm)(nothing)).all()
