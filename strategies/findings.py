@@ -9,7 +9,7 @@ import json
 import re
 
 FLAVOURS = ('tensorflow', 'tensorflow-cpu', 'tensorflow-tpu', 'tf-nightly')   # all are the one module `tensorflow`
-NEEDED = ('absl-py', 'keras', 'numpy', 'safetensors', 'scikit-learn', 'tensorboard', 'tqdm')
+NEEDED = ('absl-py', 'keras', 'numpy', 'sacrebleu', 'safetensors', 'scikit-learn', 'tensorboard', 'tqdm')
 # Which libtpu the wheel imports with, traces TPUStrategy with and trains on the CPU with: checked without a TPU.
 TESTED_LIBTPU = {'2.20.0': '0.0.14', '2.19.1': '0.0.10'}
 # TensorFlow drives v5e only through PJRT, says https://cloud.google.com/vertex-ai/docs/training/training-with-tpu-vm,

@@ -14,8 +14,8 @@ from strategies import doctor, findings, tpu
 from strategies.findings import Machine
 from tests.conftest import ROOT, clean_environment
 
-PLAIN = {'absl-py': '2.5.1', 'keras': '3.15.1', 'numpy': '2.4.6', 'safetensors': '0.8.0', 'scikit-learn': '1.9.1',
-         'tensorboard': '2.21.0', 'tqdm': '4.70.1', 'tensorflow': '2.21.0'}
+PLAIN = {'absl-py': '2.5.1', 'keras': '3.15.1', 'numpy': '2.4.6', 'sacrebleu': '2.6.0', 'safetensors': '0.8.0',
+         'scikit-learn': '1.9.1', 'tensorboard': '2.21.0', 'tqdm': '4.70.1', 'tensorflow': '2.21.0'}
 TPU = {**PLAIN, 'tensorflow-tpu': '2.20.0', 'libtpu': '0.0.14'}
 del TPU['tensorflow']
 SAID = {'version': '2.21.0', 'cuda': True, 'cpus': 1, 'gpus': 0}
