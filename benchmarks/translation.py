@@ -55,6 +55,18 @@ def compare(ours, fit):
             'tokens_per_second_ratio': ours['tokens_per_second'] / fit['tokens_per_second']}
 
 
+def table(measured):
+    """The README's table."""
+    ours, fit = measured['ours'], measured['fit']
+    rows = {'ours, beam search (4)': (ours['scores'], ours), 'ours, greedy': (ours['greedy'], ours),
+            'keras-hub and `fit`, greedy': (fit['scores'], fit)}
+    lines = ['| | BLEU | chrF | exact match | steps | minutes | trained tokens/s |', '|---|---|---|---|---|---|---|']
+    for name, (scores, row) in rows.items():
+        lines.append(f'| {name} | {scores["bleu"]:.2f} | {scores["chrf"]:.2f} | {scores["exact_match"]:.3f} | '
+                     f'{row["steps"]:,} | {row["seconds"] / 60:.1f} | {row["tokens_per_second"]:,.0f} |')
+    return '\n'.join(lines)
+
+
 def line(name, row):
     scores = row['scores']
     return (f'{name:<6} BLEU {scores["bleu"]:.2f}  chrF {scores["chrf"]:.2f}  exact match {scores["exact_match"]:.4f}  '

@@ -1,6 +1,6 @@
 """A small Transformer translates the messages of programs from English into German.
 
-    python train.py --recipe=transformer_gettext_de
+    python train.py --model=transformer --dataset=gettext/de
     python predict.py --workdir=runs/transformer_gettext_de --text='The file could not be opened.' --attention=out.png
 """
 

@@ -7,5 +7,5 @@
 from recipes.recipe import Recipe
 
 RECIPE = Recipe(model='transformer', size='tiny', task='translation', dataset='number_words', batch_size=256,
-                steps=1200, optimizer='adam', learning_rate=2e-3, schedule='cosine', warmup_steps=100,
+                steps=1600, optimizer='adam', learning_rate=2e-3, schedule='cosine', warmup_steps=100,
                 label_smoothing=0.1, clip_norm=1., eval_every=500)

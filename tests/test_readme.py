@@ -11,6 +11,7 @@ import sys
 
 import pytest
 
+from benchmarks.translation import table
 from data.catalogs import read_corpus
 from tests.conftest import ROOT, clean_environment, copy_project
 
@@ -40,6 +41,13 @@ def test_files_and_commands_that_the_readme_names_exist():
         assert (ROOT / path).exists(), path
     for command in re.findall(r'python (\w+\.py)', README):
         assert (ROOT / command).exists(), command
+
+
+def test_the_table_of_translations_is_the_stored_one():
+    stored = json.loads((ROOT / 'benchmarks' / 'results' / 'translation.json').read_text())
+    assert table(stored) in README
+    assert f'`{stored["ours"]["scores"]["bleu_signature"]}`' in README
+    assert stored['bleu_difference'] >= 1 and stored['tokens_per_second_ratio'] >= 1.3
 
 
 @pytest.fixture(scope='module')
