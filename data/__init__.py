@@ -46,6 +46,8 @@ class Dataset:
     def __str__(self):
         sizes = (f'{self.name}: {self.train.num_examples:,} train, {self.validation.num_examples:,} validation, '
                  f'{self.test.num_examples:,} test')
+        if self.packed:
+            sizes += f', packed into {self.packed.num_examples:,} rows, {self.packed.padding_share:.1%} padding'
         return f'{sizes}, from {len(self.catalogs)} catalogs, {self.fingerprint}' if self.catalogs else sizes
 
 

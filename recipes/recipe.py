@@ -20,8 +20,8 @@ class Recipe:
     model: str = field('', 'Architecture: mlp, cnn, lstm or transformer. Alone, it picks that model\'s default recipe.')
     size: str = field('', 'Row of the model\'s size table (transformer: tiny, small, base, big). Empty: the only size.')
     task: str = field('classification', 'What the output means: classification, regression or translation.')
-    dataset: str = field('digits', 'Dataset: digits, diabetes, number_words, fashion_mnist, files/FOLDER (images by '
-                                   'class), or any TensorFlow Datasets name.')
+    dataset: str = field('digits', 'Dataset: digits, diabetes, number_words, fashion_mnist, gettext/LANG, files/FOLDER '
+                                   '(images by class, or two texts), or any TensorFlow Datasets name.')
     vocabulary_size: int = field(0, 'Subwords that source and target share, for texts without words of their own; 0 is '
                                     '8,000.')
     max_length: int = field(0, 'Tokens at which each side of such a pair is cut; 0 is 64.')

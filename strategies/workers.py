@@ -185,10 +185,9 @@ class _Show:
         with self._lock:
             if line.startswith('error: ') and self._errors.setdefault(line, index) != index:
                 return
-            if self.terminal and stream.isatty():
-                sys.stderr.write('\r\x1b[K')       # worker 0's bar; it draws it again
-                sys.stderr.flush()
-            stream.write(line + '\n' if index is None else f'[worker {index}] {line}\n')
+            # Worker 0's bar, which it draws again. In one write: it writes to the terminal at any time.
+            clear = '\r\x1b[K' if self.terminal and stream.isatty() else ''
+            stream.write(clear + (line if index is None else f'[worker {index}] {line}') + '\n')
             stream.flush()
 
 

@@ -53,8 +53,8 @@ class Translation(Task):
         parts = [range(i, min(i + CHUNK, len(answers))) for i in range(0, len(answers), CHUNK)]
         references = [text for part in parts for text in source.gather(tf.constant(part, tf.int64))['target'].numpy()]
         hypotheses = [text for part in parts for text in self.features.decode(answers[part]).numpy()]
-        return corpus_scores(*([text.decode() for text in texts] for texts in (hypotheses, references)),
-                             self.features.target_language)
+        both = ([text.decode('utf-8', 'replace') for text in texts] for texts in (hypotheses, references))
+        return corpus_scores(*both, self.features.target_language)
 
     def results(self, totals):
         values = super().results(totals)
