@@ -77,7 +77,7 @@ class PreparedImages(PreparedSplit):
         return tf.ensure_shape(images, [encoded.shape[0], *self._own_shape])
 
 
-def open_tfds(name, image_shape, text_features=None, data_dir=None, tried=''):
+def open_tfds(name, image_shape, data_dir=None, text_features=None, tried=''):
     """tried: what the caller has looked for already, for the message."""
     builder = _builder(name, data_dir)
     if _is_translation(builder):
