@@ -72,7 +72,8 @@ def test_the_stated_figures_are_reached(executed, run):
     assert results['eval'][metric] >= least
     dataset = results['dataset']      # gettext/de: another machine has other messages
     assert results['eval']['count'] == (COUNT.get(dataset) or len(read_corpus('de')[0]['test']))
-    assert results['export_max_abs_diff'] < 1e-5
+    # A sentence's log-probability is a sum over tokens, tens in size: 1e-5 of it are its last float32 digits.
+    assert results['export_max_abs_diff'] < (1e-4 if metric == 'bleu' else 1e-5)
 
 
 @pytest.mark.slow
