@@ -1,7 +1,6 @@
 """Puts the rooms together: a recipe gives a dataset, a task and a model; so does the folder of a run."""
 
 import contextlib
-import dataclasses
 import math
 
 import keras
@@ -10,7 +9,7 @@ import tensorflow as tf
 import data
 import models
 import tasks
-from data import packing, pipeline
+from data import pipeline
 from errors import RunError, UserError
 from tasks import serving
 from training.checkpoint import Checkpoints
@@ -24,23 +23,10 @@ EXPORT_CHECKED = 64     # test examples on which an export is compared with its 
 POLICIES = {'float32': 'float32', 'bfloat16': 'mixed_bfloat16', 'float16': 'mixed_float16'}
 
 
-def open_data(recipe, data_dir='', tokenizer=None, training=True):
-    """Returns (dataset, task).
-
-    Args:
-        tokenizer: bytes that a run of this recipe keeps; else it is made from the data.
-        training: also packs the training split, where the recipe asks for it.
-    """
-    dataset = data.open_dataset(recipe.dataset, recipe.image_size, recipe.channels, data_dir or None,
-                                vocabulary_size=recipe.vocabulary_size, max_length=recipe.max_length,
-                                tokenizer=tokenizer)
-    task = tasks.make_task(recipe.task, dataset.features, label_smoothing=recipe.label_smoothing,
-                           beam_size=recipe.beam_size, length_penalty=recipe.length_penalty)
-    if recipe.packing and task.features.kind != 'text':
-        raise UserError(f'`packing` is for texts; this dataset gives {task.features.kind}s. Received: packing=True')
-    if recipe.packing and training:
-        dataset = dataclasses.replace(dataset, packed=packing.pack(dataset.train, dataset.features))
-    return dataset, task
+def open_data(recipe, data_dir='', tokenizer=None):
+    """Returns (dataset, task). tokenizer: {file name: bytes} that a run of this recipe keeps; else made from data."""
+    dataset = data.open_dataset(recipe.dataset, data_dir or None)
+    return dataset, tasks.make(recipe.task, recipe, dataset, recipe, tokenizer)
 
 
 def build_model(recipe, task):
@@ -50,52 +36,67 @@ def build_model(recipe, task):
     """
     keras.utils.set_random_seed(recipe.seed)
     with _policy(POLICIES[recipe.precision]):
-        return models.build(recipe.model, task.sizes, size=recipe.size or None,
+        return models.build(recipe.model, task.sizes, size=recipe.size or None, units=recipe.units or None,
                             dropout=None if recipe.dropout < 0 else recipe.dropout, norm=recipe.norm or None,
-                            share_embeddings=recipe.share_embeddings or None)
+                            share_embeddings=recipe.share_embeddings or None,
+                            bidirectional=recipe.bidirectional or None)
 
 
 class Batches:
     """The batches of a recipe: for the loop, for an evaluation, and for a report.
+
+    Attributes:
+        rows: of the training split. fingerprint: of all that a run reads.
 
     Raises:
         UserError: the batch cannot be divided over the replicas and micro-batches.
     """
 
     def __init__(self, recipe, dataset, task, replicas):
-        self._recipe, self._dataset, self._features, self._replicas = recipe, dataset, task.features, replicas
+        self._recipe, self._dataset, self._task, self._replicas = recipe, dataset, task, replicas
         pipeline.per_replica(recipe.batch_size, replicas)
         pieces_of_a_replica(recipe.accumulate, replicas)
+        self.rows = task.rows(dataset.train, training=True)
+        self.fingerprint = '-'.join(part.fingerprint for part in (self.rows, dataset.validation, dataset.test))
 
     def training(self, start_step):
         """The dataset function of the steps from `start_step` on."""
-        recipe = self._recipe
-        return pipeline.training_slices(self._dataset.rows, self._features, batch_size=recipe.batch_size,
-                                        seed=recipe.seed, transform=recipe.augment, start_step=start_step)
+        return pipeline.training_slices(self.rows, self._task.batch, batch_size=self._recipe.batch_size,
+                                        seed=self._recipe.seed, start_step=start_step)
 
     @property
     def spec(self):
         """What a replica is given in a step: nested TensorSpecs of (x, y, weights)."""
         return self.training(0)(tf.distribute.InputContext(num_replicas_in_sync=self._replicas)).element_spec
 
+    @property
+    def evaluation_spec(self):
+        """The same in an evaluation: (x, y, weights, real)."""
+        dataset_fn, *_ = self.evaluation('test')
+        return dataset_fn(tf.distribute.InputContext(num_replicas_in_sync=self._replicas)).element_spec
+
     def evaluation(self, split):
         """(dataset function, number of global batches, source) of a split."""
-        source, batch_size = self._dataset.split(split), self._recipe.batch_size
-        return (pipeline.evaluation_slices(source, self._features, batch_size=batch_size),
-                pipeline.evaluation_steps(source, batch_size), source)
+        return evaluation_batches(self._task, self._dataset.split(split), self._recipe.batch_size)
 
     def examples(self, step):
         """The indices of the training examples, or rows of them, in a step's global batch, in order."""
-        recipe = self._recipe
-        return pipeline.examples_of(self._dataset.rows, batch_size=recipe.batch_size, seed=recipe.seed, step=step)
+        return pipeline.examples_of(self.rows, batch_size=self._recipe.batch_size, seed=self._recipe.seed, step=step)
 
 
-def make_trainer(recipe, dataset, task, devices, workdir, jit='auto'):
+def evaluation_batches(task, source, batch_size):
+    """(dataset function, number of global batches, source) of a task's evaluation on a source."""
+    rows = task.rows(source)
+    return (pipeline.evaluation_slices(rows, task.batch, batch_size=batch_size),
+            pipeline.evaluation_steps(rows, batch_size), source)
+
+
+def make_trainer(recipe, rows, task, devices, workdir, jit='auto'):
     """Returns (Trainer, a line that says whether XLA compiles its step, and why)."""
     recipe = recipe.resolved(devices.kind)
     compiled, reason = use_jit(jit, recipe.model, devices.kind)
     trainer = Trainer(recipe, devices, task, lambda: build_model(recipe, task), workdir=workdir.path, jit=compiled,
-                      total_steps=training_steps(recipe, dataset))
+                      total_steps=training_steps(recipe, rows))
     return trainer, f'XLA {"on" if compiled else "off"}: {reason}'
 
 
@@ -105,8 +106,8 @@ def make_deterministic(kind='cpu'):
         tf.config.experimental.enable_op_determinism()
 
 
-def training_steps(recipe, dataset):
-    return recipe.steps or math.ceil(recipe.epochs * dataset.rows.num_examples / recipe.batch_size)
+def training_steps(recipe, rows):
+    return recipe.steps or math.ceil(recipe.epochs * rows.num_examples / recipe.batch_size)
 
 
 def load(path, checkpoint='newest', data_dir='', **overrides):
@@ -121,7 +122,7 @@ def load(path, checkpoint='newest', data_dir='', **overrides):
     """
     workdir = Workdir(path)
     recipe = workdir.recipe().replace(**overrides)
-    dataset, task = open_data(recipe, data_dir, workdir.tokenizer(), training=False)
+    dataset, task = open_data(recipe, data_dir, workdir.tokenizer())
     arrays, metadata = _find(Checkpoints(workdir.checkpoints), checkpoint)
     return recipe, dataset, task, _inference_model(recipe, task, arrays), metadata['step']
 
@@ -130,7 +131,7 @@ def export(folder, model, reference, dataset, task):
     """Writes `model`, built without a strategy, as a SavedModel. Returns its largest difference from `reference`."""
     serving.export_saved_model(model, task, folder)
     examples = dataset.test.gather(tf.range(min(EXPORT_CHECKED, dataset.test.num_examples), dtype=tf.int64))
-    return serving.max_abs_difference(folder, reference, task, dataset.features.raw(examples))
+    return serving.max_abs_difference(folder, reference, task, examples)
 
 
 def export_run(workdir, trainer, dataset):

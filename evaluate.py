@@ -31,8 +31,7 @@ def main(arguments):
     source, batch_size = dataset.split(args.split), args.batch_size or recipe.batch_size
     pipeline.per_replica(batch_size, devices.replicas)
     evaluate = Evaluator(devices.strategy, EvaluationStep(model, task),
-                         pipeline.evaluation_slices(source, task.features, batch_size=batch_size),
-                         pipeline.evaluation_steps(source, batch_size), source)
+                         *assembly.evaluation_batches(task, source, batch_size))
     with assembly.data_errors(dataset):
         values = evaluate()
     print(json.dumps({'step': step, 'split': args.split, **values}, indent=2))

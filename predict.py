@@ -7,6 +7,7 @@
 """
 
 import json
+import pathlib
 
 from absl import flags
 
@@ -14,7 +15,7 @@ import frontdoor
 from errors import UserError
 from training.checkpoint import write_atomically
 
-KINDS = {'image': 'image', 'text': 'text', 'vector': 'values'}      # what a dataset's examples are -> the flag for it
+ASKED = ('image', 'text', 'values')      # what a task may be asked with
 SEARCH, SAMPLING = ('beam_size', 'length_penalty'), ('temperature', 'top_k', 'top_p')
 
 
@@ -23,31 +24,37 @@ def main(arguments):
         raise UserError(f'`predict.py` takes flags only; name files by --image=FILE. Received: {" ".join(arguments)}')
     args = flags.FLAGS
     frontdoor.required('workdir')
-    given = [name for name in KINDS.values() if args[name].value]
+    given = [name for name in ASKED if args[name].value]
     if len(given) != 1:
         raise UserError('one of `--image`, `--text` and `--values` must say what to predict. Received: '
                         f'{", ".join(given) or "none"}')
     _check_text_flags(args, given[0])
     with frontdoor.quiet_tensorflow():
         import assembly
+        from draws import Draws
         from strategies import selection
     selection.select('cpu')
     search = {name: args[name].value for name in SEARCH if args[name].present}
     _, _, task, model, _ = assembly.load(args.workdir, args.checkpoint, args.data_dir, **search)
-    wanted = KINDS[task.features.kind]
-    if given != [wanted]:
-        raise UserError(f'this run was trained on {task.features.kind}s: use --{wanted}. Received: --{given[0]}')
-    inputs = args[wanted].value
+    if given[0] not in task.asks:
+        raise UserError(f'this run\'s task is {task.name}: use --{" or --".join(task.asks)}. Received: --{given[0]}')
+    asked = args[given[0]].value
     if any(args[name].present for name in SAMPLING):
-        task.sampling = {name: args[name].value for name in SAMPLING} | {'seed': (args.seed, 0)}
-    outputs = task.predict(model, inputs)
-    for i, text in enumerate(inputs):
+        task.sampling = {name: args[name].value for name in SAMPLING} | {'draws': Draws(args.seed)}
+    outputs = task.predict(model, **{given[0]: asked})
+    for i, text in enumerate(asked):
         answer = {name: values[i] for name, values in outputs.items()}
         shown = text.encode('utf-8', 'surrogateescape').decode('utf-8', 'replace')     # a terminal takes no other
-        named = {'source' if wanted == 'text' else wanted: shown, **answer}      # a translation is a text too
+        named = {'source' if 'text' in answer else given[0]: shown, **answer}      # a translation is a text too
         print(json.dumps(named, ensure_ascii=False) if args.json else task.describe(shown, answer))
     if args.attention:
-        write_atomically(args.attention, task.attention_picture(model, inputs[0], args.attention))
+        _draw_attention(model, task, asked[0], args.attention)
+
+
+def _draw_attention(model, task, text, path):
+    from interpretability.attention import cross_attention
+    from interpretability.pictures import draw_attention
+    write_atomically(path, draw_attention(*cross_attention(model, task, text), pathlib.Path(path).suffix[1:].lower()))
 
 
 def _check_text_flags(args, given):

@@ -109,7 +109,7 @@ class _Steps:
         self._devices = selection.Devices('tpu', 'tpu', 'compiled ahead of time', ProgramReplicas(topology.chips))
         self._batches = assembly.Batches(recipe, self._dataset, task, topology.chips)
         # Nothing is written to the folder.
-        self._trainer, _ = assembly.make_trainer(recipe, self._dataset, task, self._devices, Workdir('unused'))
+        self._trainer, _ = assembly.make_trainer(recipe, self._batches.rows, task, self._devices, Workdir('unused'))
         self._trainer.count_flops(self._batches.spec)
         self.recipe, self.per_chip_batch = self._trainer.recipe, recipe.batch_size // topology.chips
 
@@ -125,7 +125,7 @@ class _Steps:
         """The part of the report on the evaluation step. Its time is left out: how long decoding takes is not known."""
         def step(*batch):
             return self._devices.strategy.run(self._trainer.evaluation_step, args=batch)
-        program = compiler.compile_for(devices, compiler.lower(step, *self._batches.spec))
+        program = compiler.compile_for(devices, compiler.lower(step, *self._batches.evaluation_spec))
         _fit(program.memory, self._topology)
         return {'compiles': True, 'memory_bytes': program.memory, 'compile_seconds': program.seconds}
 

@@ -62,14 +62,14 @@ def _train(recipe, options, name, workdir, devices):
     batches = assembly.Batches(recipe, dataset, task, devices.replicas)
 
     # 4. The model under the strategy's scope, at the newest checkpoint if there is one.
-    trainer, jit_reason = assembly.make_trainer(recipe, dataset, task, devices, workdir, options.jit)
+    trainer, jit_reason = assembly.make_trainer(recipe, batches.rows, task, devices, workdir, options.jit)
     recipe = trainer.recipe            # without `auto`
-    trainer.restore(dataset.fingerprint)
+    trainer.restore(batches.fingerprint)
     trainer.count_flops(batches.spec)
     if devices.is_chief:
         # Only now: what is wrong so far leaves no folder behind.
-        workdir.claim(recipe, getattr(dataset.features, 'tokenizer_model', None))
-        _print_head(name, workdir, recipe, devices, dataset, trainer, jit_reason)
+        workdir.claim(recipe, task.tokenizer_files)
+        _print_head(name, workdir, recipe, devices, dataset, batches, trainer, jit_reason)
 
     with assembly.data_errors(dataset):
         # 5. The loop.
@@ -91,10 +91,11 @@ def _train(recipe, options, name, workdir, devices):
     return results
 
 
-def _print_head(name, workdir, recipe, devices, dataset, trainer, jit):
+def _print_head(name, workdir, recipe, devices, dataset, batches, trainer, jit):
     print(f'recipe    {name}\n{_indent(recipe.to_json())}')
     print(f'devices   {devices}')
-    print(f'data      {dataset}')
+    packed = f', {batches.rows}' if recipe.packing else ''
+    print(f'data      {dataset}{packed}')
     print(f'model     {recipe.model}, {trainer.model.count_params():,} parameters, {recipe.precision}; {jit}')
     print(f'step      {trainer.flops_per_step / 1e9:,.3f} GFLOP; global batch {recipe.batch_size} = '
           f'{devices.replicas} x {recipe.batch_size // devices.replicas}')

@@ -1,6 +1,6 @@
 """A run's folder: whose it is, what is in it, and whether it is finished. Needs no TensorFlow.
 
-    recipe.json  tokenizer.model  checkpoints/  metrics.jsonl  tensorboard/  export/1/  results.json
+    recipe.json  tokenizer/  checkpoints/  metrics.jsonl  tensorboard/  export/1/  results.json
 """
 
 import json
@@ -38,20 +38,22 @@ class Workdir:
             raise UserError(f'{file} is not a recipe: {error}') from None
 
     def tokenizer(self):
-        """The bytes of the run's subword model, or None."""
-        file = self.path / 'tokenizer.model'
-        return file.read_bytes() if file.exists() else None
+        """{file name: bytes} of the run's tokenizer, or None."""
+        files = sorted(file for file in (self.path / 'tokenizer').glob('*') if not file.name.startswith('.'))
+        return {file.name: file.read_bytes() for file in files} or None
 
     def claim(self, recipe, tokenizer=None):
         """Makes the folder the recipe's own; refuses one of another recipe, and leaves it as it was.
 
         Args:
-            tokenizer: the bytes of the subword model that was trained for the run, if any.
+            tokenizer: {file name: bytes} of the tokenizer that was made for the run, if any.
         """
         self.check(recipe)
         self.path.mkdir(parents=True, exist_ok=True)
         if tokenizer and self.tokenizer() is None:
-            write_atomically(self.path / 'tokenizer.model', tokenizer)
+            (self.path / 'tokenizer').mkdir(exist_ok=True)
+            for name, content in tokenizer.items():
+                write_atomically(self.path / 'tokenizer' / name, content)
         if not (self.path / 'recipe.json').exists():
             write_atomically(self.path / 'recipe.json', recipe.to_json().encode())
 

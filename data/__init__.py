@@ -1,103 +1,68 @@
-"""Datasets by name. `open_dataset` gives the three splits as sources, and the features that turn them into batches."""
+"""Datasets by name. `open_dataset` gives three splits of raw examples and the kinds of their fields.
 
-import dataclasses
+A name is looked for in this order: the sets that the project brings, gettext/LANG, files/FOLDER; then a folder
+DATA_DIR/NAME in one of the layouts of data/sources/files.py; then TensorFlow Datasets.
+"""
+
 import difflib
-from typing import Any
+import os
+from pathlib import Path
 
-from data.catalogs import open_gettext
-from data.diabetes import open_diabetes
-from data.digits import open_digits
-from data.fashion_mnist import open_fashion_mnist
-from data.image_folder import find_folder, open_image_folder
-from data.number_words import open_number_words
-from data.parallel import holds_texts, open_parallel
-from data.prepared import prepare
-from data.subwords import subword_features
-from data.tfds import Unavailable, open_tfds
+from data.dataset import Dataset
+from data.sources.catalogs import open_gettext
+from data.sources.diabetes import open_diabetes
+from data.sources.digits import open_digits
+from data.sources.fashion_mnist import open_fashion_mnist
+from data.sources.files import open_folder
+from data.sources.folders import find_folder
+from data.sources.number_words import open_number_words
+from data.sources.tfds import Unavailable, open_tfds
 from errors import UserError
 
-
-@dataclasses.dataclass(frozen=True)
-class Dataset:
-    name: str
-    train: Any        # sources, see source.py
-    validation: Any
-    test: Any
-    features: Any     # see features.py
-    packed: Any = None      # the training split in rows of several examples, see packing.py
-
-    @property
-    def rows(self):
-        """What a training step's batches are taken from."""
-        return self.packed or self.train
-
-    def split(self, name):
-        return {'train': self.train, 'validation': self.validation, 'test': self.test}[name]
-
-    @property
-    def fingerprint(self):
-        return '-'.join(source.fingerprint for source in (self.rows, self.validation, self.test))
-
-    @property
-    def catalogs(self):
-        """What a corpus of messages was read from, a line a catalog; else empty."""
-        return getattr(self.train, 'catalogs', ())
-
-    def __str__(self):
-        sizes = (f'{self.name}: {self.train.num_examples:,} train, {self.validation.num_examples:,} validation, '
-                 f'{self.test.num_examples:,} test')
-        if self.packed:
-            sizes += f', packed into {self.packed.num_examples:,} rows, {self.packed.padding_share:.1%} padding'
-        return f'{sizes}, from {len(self.catalogs)} catalogs, {self.fingerprint}' if self.catalogs else sizes
-
-
-# name -> function(image_shape=, text_features=, data_dir=) -> (train, validation, test, features).
+# name -> function(data_dir) -> Dataset
 DATASETS = {'digits': open_digits, 'diabetes': open_diabetes, 'number_words': open_number_words,
             'fashion_mnist': open_fashion_mnist}
-FOLDER, GETTEXT = 'files/', 'gettext/'      # then a path or a language; other names are TensorFlow Datasets'
+FOLDER, GETTEXT = 'files/', 'gettext/'      # then a path or a language
+VARIABLE = 'CONGRUENT_DATA'                 # the environment's `data_dir`
 NO_NETWORK = ('digits, diabetes, number_words, gettext/LANG, files/FOLDER, and fashion_mnist with Debian\'s package '
               'dataset-fashion-mnist')
 
 
-def open_dataset(name, image_size=0, channels=0, data_dir=None, vocabulary_size=0, max_length=0, tokenizer=None):
+def open_dataset(name, data_dir=None):
     """Opens a dataset.
 
     Args:
-        image_size, channels: of images; 0 keeps the dataset's own.
-        vocabulary_size, max_length: tokens of a dataset of texts that has no tokeniser of its own, and the longest
-            side in tokens; 0 takes the defaults of subwords.py.
-        tokenizer: bytes of such a dataset's tokeniser, as its `features.tokenizer_model` gave them; None trains one
-            on the training split.
+        name: see the module. data_dir: folder of datasets; by default that of the environment variable CONGRUENT_DATA.
+
+    Raises:
+        UserError: there is no such dataset, or it cannot be had or read.
     """
-
-    def image_shape(own):
-        height, width, own_channels = own
-        return (image_size or height, image_size or width, channels or own_channels)
-
-    def text_features(train, target_language=''):
-        return subword_features(train, vocabulary_size, max_length, tokenizer, target_language)
-
-    options = {'image_shape': image_shape, 'text_features': text_features, 'data_dir': data_dir}
+    data_dir = data_dir or os.environ.get(VARIABLE) or None
     try:
         if name in DATASETS:
-            opened = DATASETS[name](**options)
-        elif name.startswith(GETTEXT):
-            opened = open_gettext(name.removeprefix(GETTEXT), **options)
-        elif name.startswith(FOLDER):
-            opened = _open_files(name.removeprefix(FOLDER), **options)
-        else:
-            opened = open_tfds(name, **options)
+            return DATASETS[name](data_dir)
+        if name.startswith(GETTEXT):
+            return open_gettext(name.removeprefix(GETTEXT), data_dir)
+        if name.startswith(FOLDER):
+            return open_folder(name, find_folder(name.removeprefix(FOLDER), data_dir))
+        if own := _own_folder(name, data_dir):
+            return open_folder(name, own)
+        return open_tfds(name, data_dir, f'{Path(data_dir).expanduser() / name} is no folder' if data_dir else '')
     except Unavailable as error:
         raise UserError(_explain(name, error)) from None
-    *splits, features = opened
-    return Dataset(name, *(prepare(source, features) for source in splits), features)
 
 
-def _open_files(path, image_shape, text_features, data_dir):
-    folder = find_folder(path, data_dir)
-    if holds_texts(folder):
-        return open_parallel(folder, text_features)
-    return open_image_folder(path, image_shape=image_shape, data_dir=data_dir)
+def _own_folder(name, data_dir):
+    """DATA_DIR/NAME, unless TensorFlow Datasets prepared it there."""
+    folder = Path(data_dir).expanduser() / name if data_dir else None
+    if folder is None or not folder.is_dir() or _is_tfds(folder):
+        return None
+    return folder
+
+
+def _is_tfds(folder):
+    """TFDS writes NAME/VERSION/dataset_info.json, or NAME/CONFIGURATION/VERSION/dataset_info.json."""
+    return any(next(folder.glob(f'{depth}/dataset_info.json'), None) for depth in ('.', '*', '*/*'))
 
 
 def _explain(name, error):
@@ -105,5 +70,5 @@ def _explain(name, error):
         return f'{error}. These need no network: {NO_NETWORK}'
     close = difflib.get_close_matches(name, [*DATASETS, *error.known], n=1)
     hint = f'. Did you mean {close[0]}?' if close else ''
-    return (f'`dataset` must be one of {", ".join(DATASETS)}, gettext/LANG, files/FOLDER, or a name of TensorFlow '
-            f'Datasets. Received: dataset={name!r} ({error}){hint}')
+    return (f'`dataset` must be one of {", ".join(DATASETS)}, gettext/LANG, files/FOLDER, a folder of `data_dir` (or '
+            f'{VARIABLE}), or a name of TensorFlow Datasets. Received: dataset={name!r} ({error}){hint}')

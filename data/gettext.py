@@ -12,8 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from data.catalogs import read_corpus
-from data.parallel import SIDES
+from data.sources.catalogs import read_corpus
+from data.sources.parallel import SIDES
 from errors import FAILED, USAGE, UserError
 
 

@@ -11,66 +11,51 @@ packs are shuffled and dealt to replicas as examples are (see pipeline.py).
 import numpy as np
 import tensorflow as tf
 
-from data.prepared import CHUNK, Prepared
+from data.rows import prepared
 from data.source import hash_arrays
-from data.text import PADDING, START
 
 BLOCK = 1_024      # pairs that are packed together; first-fit's time is quadratic in it, 8,192 saves 0.3 % of the room
 
 
-class Packed(Prepared):
-    """A source of packs; `batch` gives them, there are no raw examples to gather.
+class Packed:
+    """Rows of packs; `gather` gives source, source_segments, target, target_segments, y, all int32 [B, length].
 
-    x['source'], x['source_segments'] are int32 [B, S]; x['target'], x['target_segments'], y are int32 [B, T], and
-    weights float32 [B, T]; S = T = length. Segments are numbered 1, 2, ... in a row, 0 is padding; pair k of a pack is
-    segment k on both sides. Within its segment a pair stands as `features.batch` gives it, less its padding.
+    Segments are numbered 1, 2, ... in a row, 0 is padding; pair k of a pack is segment k on both sides. Within its
+    segment a pair stands as it does alone, less its padding: `y` ends in the end token, `target` is what the decoder
+    reads.
 
     Args:
-        source: of sentence pairs; all are read and encoded now.
-        features: TextPairFeatures.
-        length: tokens of a row, of each side; at least the features' lengths, so that each pair fits.
+        rows: of token ids, source [N, S] and target [N, T], each with its end; all are read now.
+        source_special, target_special: the special ids of the two tokenizers.
+        length: tokens of a row, per side; at least S and T, so that each pair fits.
     """
 
-    def __init__(self, source, features, length):
-        if length < max(features.source_length, features.target_length):
-            raise ValueError(f'`length` must be at least those of the features, {features.source_length} and '
-                             f'{features.target_length}. Received: length={length}')
-        tokens = encode_pairs(source, features)                                      # [N, S], [N, T]
-        sizes = np.stack([np.count_nonzero(side, axis=1) for side in tokens], axis=1)          # [N, 2]
-        pack, segment = assign(sizes, length)
+    def __init__(self, rows, source_special, target_special, length):
+        pairs = prepared(rows)
+        tokens = pairs['source'], pairs['target']                                   # [N, S], [N, T]
+        special = source_special, target_special
+        if length < max(side.shape[1] for side in tokens):
+            raise ValueError(f'`length` must be at least those of the rows, {tokens[0].shape[1]} and '
+                             f'{tokens[1].shape[1]}. Received: length={length}')
+        sizes = np.stack([np.count_nonzero(side != s.pad, axis=1) for side, s in zip(tokens, special)], axis=1)
+        pack, segment = assign(sizes, length)                                       # sizes [N, 2]
         self.num_examples = int(pack.max()) + 1
-        (source_ids, source_segments), (y, target_segments) = (
-            _place(side, sizes[:, i], pack, segment, [self.num_examples, length]) for i, side in enumerate(tokens))
-        x = {'source': source_ids, 'target': _shifted(y, target_segments),
-             'source_segments': source_segments, 'target_segments': target_segments}
-        real = target_segments != 0
-        self.padding_share = 1 - (np.count_nonzero(source_segments) + np.count_nonzero(real)) / (2 * real.size)
-        self.fingerprint = hash_arrays({**x, 'y': y, 'pairs': np.array([source.fingerprint], object)})
+        (source, source_segments), (y, target_segments) = (
+            _place(side, sizes[:, i], pack, segment, [self.num_examples, length], special[i].pad)
+            for i, side in enumerate(tokens))
+        arrays = {'source': source, 'target': _shifted(y, target_segments, target_special), 'y': y,
+                  'source_segments': source_segments, 'target_segments': target_segments}
+        real = np.count_nonzero(source_segments) + np.count_nonzero(target_segments)
+        self.padding_share = 1 - real / (2 * y.size)
+        self.fingerprint = hash_arrays({**arrays, 'pairs': np.array([rows.fingerprint], object)})
         with tf.device('CPU:0'):
-            self._arrays = tf.nest.map_structure(tf.constant, (x, y, real.astype(np.float32)))
+            self._arrays = {name: tf.constant(array) for name, array in arrays.items()}
 
-    def batch(self, indices):
-        """int64 [B] -> (x, y, weights)."""
-        return tf.nest.map_structure(lambda array: tf.gather(array, indices), self._arrays)
+    def gather(self, indices):
+        return {name: tf.gather(array, indices) for name, array in self._arrays.items()}
 
-
-def pack(source, features):
-    """The pairs of a source in rows of the features' length."""
-    return Packed(source, features, max(features.source_length, features.target_length))
-
-
-def encode_pairs(source, features):
-    """(source ids [N, S], target ids with END [N, T]), int32, of all pairs."""
-    encode = tf.function(lambda indices: _ids(features, source.gather(indices)),
-                         input_signature=[tf.TensorSpec([None], tf.int64)])
-    chunks = [encode(tf.range(i, min(i + CHUNK, source.num_examples), dtype=tf.int64))
-              for i in range(0, source.num_examples, CHUNK)]
-    return [np.concatenate(side) for side in zip(*chunks)]
-
-
-def _ids(features, examples):
-    x, y, _ = features.batch(examples)
-    return x['source'], y
+    def __str__(self):
+        return f'packed into {self.num_examples:,} rows, {self.padding_share:.1%} padding'
 
 
 def assign(sizes, length):
@@ -98,22 +83,22 @@ def assign(sizes, length):
     return packs, segments
 
 
-def _place(tokens, sizes, pack, segment, shape):
+def _place(tokens, sizes, pack, segment, shape, pad):
     """Puts the tokens of each pair [N, L] behind those of the segments before it: (ids, segments), each [packs, L]."""
     order = np.lexsort((segment, pack))
     before = np.cumsum(sizes[order]) - sizes[order]                 # tokens before it, of all packs
     starts = np.zeros(len(sizes), np.int64)
     first_of_pack = segment[order] == 1
     starts[order] = before - before[first_of_pack][np.cumsum(first_of_pack) - 1]
-    rows, within = np.nonzero(tokens != PADDING)                    # of each real token
+    rows, within = np.nonzero(tokens != pad)                        # of each real token
     place = (pack[rows], starts[rows] + within)
-    ids, segments = np.full(shape, PADDING, np.int32), np.zeros(shape, np.int32)
+    ids, segments = np.full(shape, pad, np.int32), np.zeros(shape, np.int32)
     ids[place], segments[place] = tokens[rows, within], segment[rows]
     return ids, segments
 
 
-def _shifted(y, segments):
-    """What the decoder reads: each segment's tokens after START, without its END."""
+def _shifted(y, segments, special):
+    """What the decoder reads: each segment's tokens after the start token, without its end."""
     before = np.pad(segments, [(0, 0), (1, 0)])[:, :-1]
-    shifted = np.where(segments == before, np.pad(y, [(0, 0), (1, 0)])[:, :-1], START)
-    return np.where(segments == 0, PADDING, shifted).astype(np.int32)
+    shifted = np.where(segments == before, np.pad(y, [(0, 0), (1, 0)])[:, :-1], special.start)
+    return np.where(segments == 0, special.pad, shifted).astype(np.int32)

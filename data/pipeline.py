@@ -1,21 +1,21 @@
 """The step-indexed pipeline: batch n is computed from n alone.
 
-Which examples are in batch n, and how they are augmented, follows from (seed, n, position in the global batch). So a
-run can start at any step, on any number of replicas, with no iterator state; and a batch is one vectorised map call,
-5 to 20 times faster than a shuffle/map/batch chain over single examples (benchmarks/input_pipeline.py).
+Which examples are in batch n, and what random changes they get, follows from (seed, n, position in the global batch).
+So a run can start at any step, on any number of replicas, with no iterator state; and a batch is one vectorised map
+call, 5 to 20 times faster than a shuffle/map/batch chain over single examples (benchmarks/input_pipeline.py).
 
 Each element of a dataset here is one replica's slice: replica r of R takes rows r*B/R .. (r+1)*B/R of the global
 batch of B, and `strategy.distribute_datasets_from_function` deals the elements out in that order.
+
+Nothing here knows a kind of data: rows (see rows.py) and a task's `batch` function come together.
 """
 
 import tensorflow as tf
 
-from data.augment import AUGMENTATIONS, augment
-from data.prepared import Prepared
-from errors import UserError, lookup
+from draws import Draws
+from errors import UserError
 
-# A run's permutation and its augmentation must not draw the same numbers from the same seed.
-SHUFFLE, AUGMENT = 1, 2
+SHUFFLE = 1      # the third part of a permutation's seed
 
 
 def shuffled_rows(stream, num_examples, seed):
@@ -31,10 +31,10 @@ def shuffled_rows(stream, num_examples, seed):
                                          max_index=tf.cast(num_examples - 1, tf.int64), rounds=4)
 
 
-def examples_of(source, *, batch_size, seed, step):
-    """int64 [B]: which examples of the source are in the global batch of this step, in order."""
+def examples_of(rows, *, batch_size, seed, step):
+    """int64 [B]: which rows are in the global batch of this step, in order."""
     positions = step * batch_size + tf.range(batch_size, dtype=tf.int64)
-    return shuffled_rows(positions, source.num_examples, seed)
+    return shuffled_rows(positions, rows.num_examples, seed)
 
 
 def per_replica(batch_size, replicas):
@@ -44,49 +44,50 @@ def per_replica(batch_size, replicas):
     return batch_size // replicas
 
 
-def training_slices(source, features, *, batch_size, seed, transform='none', start_step=0):
-    """Returns dataset_fn(input_context) for `strategy.distribute_datasets_from_function`: endless (x, y, weights)."""
-    transform = lookup(AUGMENTATIONS, transform, 'augment')
-    if transform and features.kind != 'image':
-        raise UserError(f'`augment` is for images; this dataset gives {features.kind}s')
+def training_slices(rows, batch, *, batch_size, seed, start_step=0):
+    """Returns dataset_fn(input_context) for `strategy.distribute_datasets_from_function`: endless (x, y, weights).
+
+    Args:
+        rows: what `gather(indices)` gives rows of.
+        batch: function (rows {name: tensor [b, ...]}, Draws, training) -> (x, y, weights), see tasks/task.py.
+    """
 
     def dataset_fn(context=tf.distribute.InputContext()):
-        rows = _slice_rows(context, batch_size)
+        place = _slice_rows(context, batch_size)
 
-        def batch(element):
-            step, first_row, positions = rows(element)
-            x, y, weights = fetch(source, features, shuffled_rows(positions, source.num_examples, seed))
-            if transform:
-                x = augment(x, transform, seed * 4 + AUGMENT, step, batch_size, first_row)
-            return x, y, weights
+        def element(number):
+            step, first_row, positions = place(number)
+            examples = rows.gather(shuffled_rows(positions, rows.num_examples, seed))
+            return batch(examples, Draws(seed, step, first_row), training=True)
 
-        return _map(tf.data.Dataset.counter(start_step * _local_replicas(context)), batch)
+        return _map(tf.data.Dataset.counter(start_step * _local_replicas(context)), element)
     return dataset_fn
 
 
-def evaluation_slices(source, features, *, batch_size):
-    """Returns dataset_fn(input_context): every example once, in order; the last batch is padded with weight 0."""
+def evaluation_slices(rows, batch, *, batch_size):
+    """Returns dataset_fn(input_context): (x, y, weights, real), every row once, in order.
+
+    The last batch is padded with weight 0. real, float32 [b], is 1 for a row of the split and 0 for padding: the count
+    of an evaluation is its sum, whatever weights the task gives a row. What is random is that of seed 0 and step 0,
+    keyed by the row, so that it does not depend on the batch size.
+    """
 
     def dataset_fn(context=tf.distribute.InputContext()):
-        rows = _slice_rows(context, batch_size)
+        place = _slice_rows(context, batch_size)
 
-        def batch(element):
-            _, _, positions = rows(element)
-            x, y, weights = fetch(source, features, tf.minimum(positions, source.num_examples - 1))
-            real = tf.cast(positions < source.num_examples, weights.dtype)                # [b]
-            return x, y, weights * tf.reshape(real, [-1] + [1] * (weights.shape.rank - 1))
+        def element(number):
+            _, _, positions = place(number)
+            examples = rows.gather(tf.minimum(positions, rows.num_examples - 1))
+            x, y, weights = batch(examples, Draws(0, 0, positions[0]), training=False)
+            real = tf.cast(positions < rows.num_examples, weights.dtype)                # [b]
+            return x, y, weights * tf.reshape(real, [-1] + [1] * (weights.shape.rank - 1)), real
 
-        return _map(tf.data.Dataset.range(evaluation_steps(source, batch_size) * _local_replicas(context)), batch)
+        return _map(tf.data.Dataset.range(evaluation_steps(rows, batch_size) * _local_replicas(context)), element)
     return dataset_fn
 
 
-def fetch(source, features, indices):
-    """int64 [b] -> (x, y, weights), computed now or taken from a prepared source."""
-    return source.batch(indices) if isinstance(source, Prepared) else features.batch(source.gather(indices))
-
-
-def evaluation_steps(source, batch_size):
-    return -(-source.num_examples // batch_size)
+def evaluation_steps(rows, batch_size):
+    return -(-rows.num_examples // batch_size)
 
 
 def _local_replicas(context):

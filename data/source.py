@@ -1,21 +1,26 @@
 """Sources: where raw examples are and how a batch of them is fetched by index, inside the graph.
 
 A source has
-    num_examples         int
-    gather(indices)      int64 [B] -> {name: tensor [B, ...]} of raw examples (uint8 images, strings, ...)
-    fingerprint          a short hash of what it holds, so that a run never resumes on other data
+    num_examples             int
+    gather(indices, fields)  int64 [B] -> {name: tensor [B, ...]} of raw examples (uint8 images, strings, ...); only
+                             the fields that are named, or all
+    fingerprint              a short hash of what it holds, so that a run never resumes on other data
+    in_memory                whether its examples are held in memory
 
 Random access is what makes a batch a function of the step number (see pipeline.py).
 """
 
 import hashlib
+import re
 
 import numpy as np
 import tensorflow as tf
 
+WORDS = re.compile(r'[^\W\d_]+')
+
 
 class Tensors:
-    """Examples held in memory: one array a field, first axis the example."""
+    """Examples held in memory: one array per field, first axis the example."""
 
     in_memory = True
 
@@ -28,8 +33,8 @@ class Tensors:
         with tf.device('CPU:0'):   # tf.data reads it there; a GPU copy would travel back for each batch
             self._tensors = {name: tf.constant(array) for name, array in arrays.items()}
 
-    def gather(self, indices):
-        return {name: tf.gather(tensor, indices) for name, tensor in self._tensors.items()}
+    def gather(self, indices, fields=None):
+        return {name: tf.gather(self._tensors[name], indices) for name in fields or self._tensors}
 
 
 class Subset:
@@ -39,12 +44,12 @@ class Subset:
         indices = np.asarray(indices, np.int64)
         self.num_examples = len(indices)
         self.fingerprint = hash_arrays({'indices': indices, 'source': np.array([source.fingerprint], object)})
-        self._source, self.in_memory = source, getattr(source, 'in_memory', False)
+        self._source, self.in_memory = source, source.in_memory
         with tf.device('CPU:0'):
             self._indices = tf.constant(indices)
 
-    def gather(self, indices):
-        return self._source.gather(tf.gather(self._indices, indices))
+    def gather(self, indices, fields=None):
+        return self._source.gather(tf.gather(self._indices, indices), fields)
 
 
 def hash_arrays(arrays):
@@ -64,3 +69,14 @@ def split_indices(count, validation, test):
     """
     order = np.random.RandomState(0).permutation(count)
     return order[validation + test:], order[:validation], order[validation:validation + test]
+
+
+def hash_of(text):
+    """A number of the text's letters alone: case, digits and punctuation make no other text."""
+    words = ' '.join(WORDS.findall(text.casefold())) or text
+    return int.from_bytes(hashlib.sha256(words.encode()).digest()[:8], 'big')
+
+
+def split_of(text, held_out):
+    """The split that a text's hash names: held_out % of all texts are for validation, and as many for test."""
+    return ['validation', 'test', 'train'][min(hash_of(text) % 100 // held_out, 2)]

@@ -10,9 +10,9 @@ from keras import ops
 from models.dropout import Dropout
 
 
-def padding_mask(ids):
-    """Hides padding: ids [B, S], 0 = padding -> mask [B, 1, 1, S]."""
-    return ops.cast(ops.equal(ids, 0), 'float32')[:, None, None, :]
+def padding_mask(tokens):
+    """Hides padding: bool [B, S], True where a token is -> mask [B, 1, 1, S]."""
+    return ops.cast(ops.logical_not(tokens), 'float32')[:, None, None, :]
 
 
 def causal_mask(length, queries=None):
@@ -72,9 +72,11 @@ class MultiHeadAttention(keras.layers.Layer):
 
     ```python
     attention = MultiHeadAttention(d_model=128, heads=4)
-    output, weights = attention(x, x, causal_mask(x.shape[1]), return_weights=True)
+    output = attention(x, x, causal_mask(x.shape[1]))
     ```
     """
+
+    tap = None      # set by interpretability/taps.py: a function that is called with the attention weights
 
     def __init__(self, d_model, heads, dropout=0.0, **kwargs):
         super().__init__(**kwargs)
@@ -101,25 +103,26 @@ class MultiHeadAttention(keras.layers.Layer):
 
     # --- Forward ---
 
-    def call(self, query, memory, attention_mask=None, training=False, return_weights=False):
-        """query [B, T, D], memory [B, S, D] -> [B, T, D], and if `return_weights` [B, h, T, S].
+    def call(self, query, memory, attention_mask=None, training=False):
+        """query [B, T, D], memory [B, S, D] -> [B, T, D].
 
         `attention_mask` is broadcastable to [B, h, T, S]. It is not called `mask`, because Keras takes an argument of
         that name for its own padding masks, where 1 means the opposite.
         """
-        output, weights = self.attend(query, *self.keys_values(memory), attention_mask, training)
-        return (output, weights) if return_weights else output
+        return self.attend(query, *self.keys_values(memory), attention_mask, training)
 
     def keys_values(self, memory):
         """memory [B, S, D] -> keys and values, both [B, h, S, d]: all that the queries see of it."""
         return self._split(self.key(memory)), self._split(self.value(memory))
 
     def attend(self, query, k, v, attention_mask=None, training=False):
-        """query [B, T, D], k and v from `keys_values` -> output [B, T, D], weights [B, h, T, S]."""
+        """query [B, T, D], k and v from `keys_values` -> output [B, T, D]."""
         q = self._split(self.query(query))  # [B, h, T, d]
         output, weights = scaled_dot_product_attention(
             q, k, v, attention_mask, dropout=lambda weights: self.weights_dropout(weights, training=training))
-        return self.output_projection(self._merge(output)), weights
+        if self.tap is not None:
+            self.tap(weights)
+        return self.output_projection(self._merge(output))
 
     def _split(self, x):
         batch, length, _ = ops.shape(x)

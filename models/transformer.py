@@ -7,9 +7,10 @@ shapes: B examples, S source and T target positions, D = d_model, V words, h hea
 import keras
 from keras import ops
 
-from errors import UserError
+from errors import UserError, lookup
 from models.attention import causal_mask, padding_mask, positions_in_segments, segment_mask
 from models.dropout import Dropout
+from models.encoder import encoder
 from models.transformer_layers import (DecoderLayer, EncoderLayer, TokenEmbedding, layer_norm, sinusoidal_positions,
                                        sinusoids)
 
@@ -22,12 +23,16 @@ SIZES = {
 }
 
 
-def transformer(source_vocabulary_size, target_vocabulary_size, size='tiny', dropout=None, norm='pre',
-                share_embeddings=False):
-    """A built `Transformer` of a named size; `dropout` replaces that of the size.
+def transformer(source_vocabulary_size=None, target_vocabulary_size=None, vocabulary_size=None, length=None,
+                outputs=None, size='tiny', dropout=None, norm='pre', share_embeddings=False):
+    """A model of a named size; `dropout` replaces that of the size.
 
-    With L layers of D and F: L * (12 * D**2 + 4 * D * F + 2 * F + 12 * D) parameters, 4 * D more for norm='pre', and
-    D a word of each vocabulary (of the one vocabulary when shared). For norm='pre' and two vocabularies of 1,000:
+    With two vocabularies: a built `Transformer`, which writes. With `vocabulary_size`, `length` and `outputs`: its
+    encoder as a classifier, see encoder.py.
+
+    A `Transformer` of L layers of D and F has L * (12 * D**2 + 4 * D * F + 2 * F + 12 * D) parameters, 4 * D more for
+    norm='pre', and D per word of each vocabulary (of the one vocabulary when shared). For norm='pre' and two
+    vocabularies of 1,000:
 
     | size  | L | D    | F    | heads | dropout | parameters  |
     |-------|---|------|------|-------|---------|-------------|
@@ -36,23 +41,28 @@ def transformer(source_vocabulary_size, target_vocabulary_size, size='tiny', dro
     | base  | 6 | 512  | 2048 | 8     | 0.1     | 45,127,680  |
     | big   | 6 | 1024 | 4096 | 16    | 0.3     | 178,335,744 |
     """
-    if size not in SIZES:
-        raise UserError(f'`size` must be one of {", ".join(SIZES)}. Received: size={size!r}')
-    config = SIZES[size] if dropout is None else {**SIZES[size], 'dropout': dropout}
+    config = {**lookup(SIZES, size, 'size'), **({} if dropout is None else {'dropout': dropout})}
+    if outputs is not None:
+        if share_embeddings:
+            raise UserError('`share_embeddings` is for a Transformer that writes; a classifier has one vocabulary. '
+                            'Received: share_embeddings=True')
+        return encoder(vocabulary_size, length, outputs, norm=norm, **config)
     model = Transformer(source_vocabulary_size, target_vocabulary_size, norm=norm, share_embeddings=share_embeddings,
                         name='transformer', **config)
-    model.build({'source': (None, None), 'target': (None, None)})
+    model.build({'source': (None, None), 'source_mask': (None, None), 'target': (None, None)})
     return model
 
 
 @keras.saving.register_keras_serializable(package='congruent')
 class Transformer(keras.Model):
-    """{'source': int [B, S], 'target': int [B, T]}, 0 = padding -> logits [B, T, target words], float32.
+    """{'source': int [B, S], 'source_mask': bool [B, S], 'target': int [B, T]} -> logits [B, T, target words], float32.
 
-    `target` is what the decoder has read so far; logits [:, t] score the word after target[:, t].
+    `source_mask` is True where a token is and False at padding. `target` is what the decoder has read so far; logits
+    [:, t] score the word after target[:, t].
 
-    A row may hold several pairs, one after the other (arXiv:2107.02027). Then 'source_segments', int [B, S], and
-    'target_segments', int [B, T], number them from 1, 0 for padding. Each pair's logits are what they are alone.
+    A row may hold several pairs, one after the other (arXiv:2107.02027). Then, in place of the mask, 'source_segments',
+    int [B, S], and 'target_segments', int [B, T], number them from 1, 0 for padding. Each pair's logits are what they
+    are alone.
 
     Deviations from the paper:
     - norm='pre' (default) normalises the input of each sub-layer, and the output of both stacks once more, instead
@@ -133,50 +143,54 @@ class Transformer(keras.Model):
     # --- Forward ---
 
     def call(self, inputs, training=False):
-        segments = self._segments(inputs)
-        memory = self.encode(inputs['source'], training, segments=segments[0])
-        return self.decode(inputs['target'], memory, inputs['source'], training, segments=segments)
+        if (inputs.get('source_segments') is None) != (inputs.get('target_segments') is None):
+            raise UserError('`inputs` of packed rows need source_segments and target_segments. '
+                            f'Received: inputs={", ".join(inputs)}')
+        return self.decode(inputs['target'], self.encode(inputs, training), inputs, training)
 
-    def encode(self, source, training=False, weights=None, segments=None):
-        """source [B, S] -> memory [B, S, D]; a dict given as `weights` gets the attention weights."""
-        weights = {} if weights is None else weights
-        mask = padding_mask(source) if segments is None else segment_mask(segments, segments)  # [B, 1, 1 or S, S]
+    def encode(self, inputs, training=False):
+        """inputs: those of `call`, `target` apart -> memory [B, S, D]."""
+        source, segments = inputs['source'], inputs.get('source_segments')
         x = self._embed(self.source_embedding, source, segments)  # [B, S, D]
         x = self.source_dropout(x, training=training)
+        mask = padding_mask(inputs['source_mask']) if segments is None else segment_mask(segments, segments)
         for layer in self.encoder:
-            x, weights[f'{layer.name}/self_attention'] = layer(x, self_mask=mask, training=training)
+            x = layer(x, self_mask=mask, training=training)
         return self.encoder_norm(x) if self.norm == 'pre' else x
 
-    def decode(self, target, memory, source, training=False, weights=None, segments=(None, None)):
-        """target [B, T], memory [B, S, D], source [B, S] (for its padding) -> logits [B, T, V], float32.
-
-        segments: of the source and of the target, where a row holds several pairs.
-        """
-        weights = {} if weights is None else weights
-        of_source, of_target = segments
+    def decode(self, target, memory, inputs, training=False):
+        """target [B, T], memory [B, S, D], inputs: those of `call` -> logits [B, T, V], float32."""
+        segments = inputs.get('target_segments')
         # Padding ends a target, so that the causal mask already hides it from every word. Hiding it again would leave
-        # a target that starts with 0 nothing to look at in its first row, and then the softmax looks everywhere.
-        masks = {'self_mask': causal_mask(ops.shape(target)[1]), 'cross_mask': padding_mask(source)}
-        if of_target is not None:
-            masks = {'self_mask': ops.maximum(masks['self_mask'], segment_mask(of_target, of_target)),
-                     'cross_mask': segment_mask(of_target, of_source)}
-        x = self._embed(self.target_embedding, target, of_target)  # [B, T, D]
+        # a target that starts with padding nothing to look at in its first row, and the softmax looks everywhere.
+        self_mask = causal_mask(ops.shape(target)[1])
+        if segments is None:
+            masks = {'self_mask': self_mask, 'cross_mask': padding_mask(inputs['source_mask'])}
+        else:
+            masks = {'self_mask': ops.maximum(self_mask, segment_mask(segments, segments)),
+                     'cross_mask': segment_mask(segments, inputs['source_segments'])}
+        x = self._embed(self.target_embedding, target, segments)  # [B, T, D]
         x = self.target_dropout(x, training=training)
         for layer in self.decoder:
-            x, self_weights, cross_weights = layer(x, memory, training=training, **masks)
-            weights[f'{layer.name}/self_attention'] = self_weights
-            weights[f'{layer.name}/cross_attention'] = cross_weights
+            x = layer(x, memory, training=training, **masks)
         return self._logits(x)
 
-    def start_cache(self, memory, source, length, beams=1):
-        """memory [B, S, D], source [B, S] (for its padding) -> what `decode_step` needs for targets of `length` words.
+    # --- Writing, for tasks/decoding.py ---
+
+    @property
+    def vocabulary_size(self):
+        return self.target_vocabulary_size
+
+    def start_cache(self, inputs, length, beams=1):
+        """inputs: those of `call`, `target` apart -> what `decode_step` needs for targets of `length` words.
 
         A dict of lists and dicts of tensors, whose shapes stay the same in each step, so that a compiled loop can carry
         it. With `beams` K, an integer, there are K targets of each source: row b * K + k of what is kept of the
         targets is target k of source b. What is kept of the sources is kept once.
         """
-        return {'cross_mask': padding_mask(source), 'layers': [layer.start_cache(memory, length, beams)
-                                                               for layer in self.decoder]}
+        memory = self.encode(inputs)
+        return {'cross_mask': padding_mask(inputs['source_mask']),
+                'layers': [layer.start_cache(memory, length, beams) for layer in self.decoder]}
 
     def decode_step(self, token, t, cache):
         """`decode` for one position: token [B] = target[:, t] -> logits [B, V], float32, and the cache for t + 1.
@@ -204,20 +218,6 @@ class Transformer(keras.Model):
         layers = [{name: ops.take(value, rows, axis=0) if name.startswith('self_') else value
                    for name, value in layer.items()} for layer in cache['layers']]
         return {**cache, 'layers': layers}
-
-    def attention_weights(self, inputs):
-        """What each layer looks at, by its name: [B, h, S, S], [B, h, T, T] (self) and [B, h, T, S] (cross)."""
-        weights, segments = {}, self._segments(inputs)
-        memory = self.encode(inputs['source'], weights=weights, segments=segments[0])
-        self.decode(inputs['target'], memory, inputs['source'], weights=weights, segments=segments)
-        return weights
-
-    def _segments(self, inputs):
-        segments = inputs.get('source_segments'), inputs.get('target_segments')
-        if (segments[0] is None) != (segments[1] is None):
-            raise UserError('`inputs` of packed rows need source_segments and target_segments. '
-                            f'Received: inputs={", ".join(inputs)}')
-        return segments
 
     def _embed(self, embedding, ids, segments=None, start=0):
         x = embedding(ids)  # [B, T] -> [B, T, D]

@@ -134,12 +134,12 @@ class EncoderLayer(TransformerLayer):
         self.self_attention.build(x_shape, x_shape)
 
     def call(self, x, self_mask=None, training=False):
-        """x [B, S, D] -> [B, S, D], attention weights [B, h, S, S]."""
+        """x [B, S, D] -> [B, S, D]."""
         y = self.before(0, x)
-        y, weights = self.self_attention(y, y, self_mask, training=training, return_weights=True)
+        y = self.self_attention(y, y, self_mask, training=training)
         x = self.after(0, x, y, training)
         y = self.feed_forward(self.before(1, x))
-        return self.after(1, x, y, training), weights
+        return self.after(1, x, y, training)
 
 
 @keras.saving.register_keras_serializable(package='congruent')
@@ -159,12 +159,10 @@ class DecoderLayer(TransformerLayer):
         self.cross_attention.build(x_shape, memory_shape)
 
     def call(self, x, memory, self_mask=None, cross_mask=None, training=False):
-        """x [B, T, D], memory [B, S, D] -> [B, T, D], attention weights [B, h, T, T] and [B, h, T, S]."""
+        """x [B, T, D], memory [B, S, D] -> [B, T, D]."""
         y = self.before(0, x)
-        y, self_weights = self.self_attention.attend(y, *self.self_attention.keys_values(y), self_mask, training)
-        source = self.cross_attention.keys_values(memory)
-        x, cross_weights = self._after_self_attention(x, y, source, cross_mask, training)
-        return x, self_weights, cross_weights
+        y = self.self_attention(y, y, self_mask, training=training)
+        return self._after_self_attention(x, y, self.cross_attention.keys_values(memory), cross_mask, training)
 
     def start_cache(self, memory, length, beams=1):
         """memory [B, S, D] -> its keys and values [B, h, S, d], and room [B * K, h, T, d] for those of the targets.
@@ -188,16 +186,15 @@ class DecoderLayer(TransformerLayer):
         here = ops.equal(ops.arange(cache['self_keys'].shape[2], dtype='int32'), t)[:, None]  # [T, 1]
         cache = {**cache, 'self_keys': ops.where(here, keys, cache['self_keys']),
                  'self_values': ops.where(here, values, cache['self_values'])}
-        y, _ = self.self_attention.attend(y, cache['self_keys'], cache['self_values'], self_mask)
+        y = self.self_attention.attend(y, cache['self_keys'], cache['self_values'], self_mask)
         y = ops.reshape(y, (-1, x.shape[1], self.d_model))  # [B, K, D]
         source = cache['cross_keys'], cache['cross_values']
-        x, _ = self._after_self_attention(x, y, source, cross_mask, training=False)
-        return x, cache
+        return self._after_self_attention(x, y, source, cross_mask, training=False), cache
 
     def _after_self_attention(self, x, y, source, cross_mask, training):
-        """x [B, T, D], self-attention's y [B, T, D], the source's (keys, values) -> [B, T, D], [B, h, T, S]."""
+        """x [B, T, D], self-attention's y [B, T, D], the source's (keys, values) -> [B, T, D]."""
         x = self.after(0, x, y, training)
-        y, weights = self.cross_attention.attend(self.before(1, x), *source, cross_mask, training)
+        y = self.cross_attention.attend(self.before(1, x), *source, cross_mask, training)
         x = self.after(1, x, y, training)
         y = self.feed_forward(self.before(2, x))
-        return self.after(2, x, y, training), weights
+        return self.after(2, x, y, training)

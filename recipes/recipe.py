@@ -27,6 +27,9 @@ class Recipe:
     max_length: int = field(0, 'Tokens at which each side of such a pair is cut; 0 is 64.')
     packing: bool = field(False, 'Put several pairs into one row of `max_length` tokens in training; `batch_size` then '
                                  'counts rows.')
+    tokenizer: str = field('', 'words or subwords')
+    units: int = field(0, 'LSTM units')
+    bidirectional: bool = field(False, 'LSTM')
     image_size: int = field(0, 'Side in pixels to which images are resized; 0 keeps the dataset\'s own size.')
     channels: int = field(0, 'Colour channels (1 grey, 3 RGB) to which images are converted; 0 keeps the dataset\'s.')
     augment: str = field('none', 'Random transform of training images: none, shift, flip, or flip_shift.')

@@ -1,14 +1,21 @@
 """Tasks by name."""
 
 from errors import lookup
-from tasks.classification import Classification
+from tasks.classification import classification
 from tasks.regression import Regression
 from tasks.translation import Translation
 
-TASKS = {'classification': Classification, 'regression': Regression, 'translation': Translation}
+TASKS = {'classification': classification, 'regression': Regression, 'translation': Translation}
 
 
-def make_task(name, features, **settings):
-    """The task of this name; of the settings it takes those that it knows."""
-    kind = lookup(TASKS, name, 'task')
-    return kind(features, **{key: value for key, value in settings.items() if key in kind.settings})
+def make(name, settings, dataset, data, tokenizer=None):
+    """The task of this name on a data set.
+
+    Args:
+        settings, data: the recipe's sections of the task and of the data.
+        tokenizer: {file name: bytes} of the run's own tokenizer, if it has one.
+
+    Raises:
+        UserError: the data set lacks a field that the task needs, or a setting cannot work.
+    """
+    return lookup(TASKS, name, 'task')(settings, dataset, data, tokenizer)

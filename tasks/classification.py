@@ -1,22 +1,38 @@
-"""Classification: one of K classes an example. Cross-entropy, as in the documents, on integer labels."""
+"""Classification of images or texts: one of K classes per example. Cross-entropy, as in the documents."""
 
 import pathlib
 
+import numpy as np
 import tensorflow as tf
 
-from data.images import decode_images
+from data.dataset import Image, Label, Text
+from data.inputs.images import ImageInput, decode_images
+from data.inputs.text import text_inputs
 from errors import UserError
 from tasks.task import Task, cross_entropy, weighted
 
+TOGETHER = 256      # texts that are classified at a time
+
+
+def classification(settings, dataset, data, tokenizer=None):
+    """The classification that reads what the data set has: its images, else its texts."""
+    kind = ImageClassification if dataset.of_kind(Image) or not dataset.of_kind(Text) else TextClassification
+    return kind(settings, dataset, data, tokenizer)
+
 
 class Classification(Task):
+    """What the two have in common; they differ in what they read."""
+
     name = 'classification'
-    feature_kinds = ('image',)
     training_metrics = ('accuracy',)
     best = ('accuracy', 1)
 
-    def loss(self, y, outputs, weights, label_smoothing=0.):
-        return weighted(cross_entropy(y, outputs, label_smoothing), weights)
+    def __init__(self, settings, dataset, data, tokenizer=None):
+        super().__init__(settings, dataset, data, tokenizer)
+        self.class_names = list(dataset.fields[self.roles['label']].names)
+
+    def loss(self, y, outputs, weights, training=False):
+        return weighted(cross_entropy(y, outputs, self.settings.label_smoothing if training else 0.), weights)
 
     def metrics(self, y, outputs, weights):
         correct = tf.argmax(outputs, axis=-1, output_type=y.dtype) == y                  # [B]
@@ -27,29 +43,98 @@ class Classification(Task):
         probabilities = tf.nn.softmax(tf.cast(outputs, tf.float32))
         best = tf.argmax(probabilities, axis=-1, output_type=tf.int32)
         return {'probabilities': probabilities, 'class': best,
-                'label': tf.gather(tf.constant(self.features.class_names), best)}
+                'label': tf.gather(tf.constant(self.class_names), best)}
 
-    def predict(self, model, paths):
-        """Image files -> {name: list}, from the served function for encoded images."""
-        function, _ = self.serving(model)['encoded']
-        outputs = [function(tf.constant([read_image(path)])) for path in paths]
-        return {'label': [o['label'].numpy()[0].decode() for o in outputs],
-                'probabilities': [o['probabilities'].numpy()[0].tolist() for o in outputs]}
+    def describe(self, asked, answer):
+        ranked = sorted(zip(answer['probabilities'], self.class_names), reverse=True)[:3]
+        return f'{asked}: ' + ', '.join(f'{name} {p:.1%}' for p, name in ranked)
 
-    def describe(self, path, answer):
-        ranked = sorted(zip(answer['probabilities'], self.features.class_names), reverse=True)[:3]
-        return f'{path}: ' + ', '.join(f'{name} {p:.1%}' for p, name in ranked)
+
+class ImageClassification(Classification):
+    needs = {'image': Image, 'label': Label}
+    asks = {'image': 'An image file (JPEG, PNG, BMP, GIF); may be given several times.'}
+
+    def __init__(self, settings, dataset, data, tokenizer=None):
+        super().__init__(settings, dataset, data, tokenizer)
+        self.image = ImageInput(dataset, self.roles['image'], data)
+        self.sizes = {**self.image.sizes, 'outputs': len(self.class_names)}
+
+    def prepare(self, examples):
+        labels = tf.cast(examples[self.roles['label']], tf.int32)                        # [B]
+        return {'x': self.image(examples[self.roles['image']]), 'y': labels}
+
+    def batch(self, rows, draws, training=False):
+        x = self.image.augment(rows['x'], draws)[0] if training else rows['x']
+        return x, rows['y'], tf.ones_like(rows['y'], tf.float32)
 
     def serving(self, model):
-        """{signature name: (function, its TensorSpecs)}: uint8 images of any size, or encoded image files."""
+        """uint8 images of any size, or encoded image files."""
         def images(images):
-            return self.decode(model(self.features.inputs(images), training=False))
+            return self.decode(model(self.image(images), training=False))
 
         def encoded(image_bytes):
-            return images(decode_images(image_bytes, self.features.image_shape))
+            return images(decode_images(image_bytes, self.image.shape))
 
         return {'serving_default': (images, [tf.TensorSpec([None, None, None, None], tf.uint8, name='images')]),
                 'encoded': (encoded, [tf.TensorSpec([None], tf.string, name='image_bytes')])}
+
+    def served_inputs(self, examples):
+        images = self.image.raw(examples[self.roles['image']])
+        encoded = tf.constant([tf.io.encode_png(image).numpy() for image in images])
+        return {'serving_default': [images], 'encoded': [encoded]}
+
+    def predict(self, model, image):
+        """Image files, from the served function for encoded images."""
+        function, _ = self.serving(model)['encoded']
+        outputs = [function(tf.constant([read_image(path)])) for path in image]
+        return {'label': [o['label'].numpy()[0].decode() for o in outputs],
+                'probabilities': [o['probabilities'].numpy()[0].tolist() for o in outputs]}
+
+
+class TextClassification(Classification):
+    """x is {'ids': int32 [B, T], 'mask': bool [B, T], True where a token is}."""
+
+    needs = {'text': Text, 'label': Label}
+    asks = {'text': 'A text; may be given several times.'}
+
+    def __init__(self, settings, dataset, data, tokenizer=None):
+        super().__init__(settings, dataset, data, tokenizer)
+        name = self.roles['text']
+        self.text = text_inputs(dataset, [name], data, tokenizer)[name]
+        self.tables, self.tokenizer_files = [self.text.tokenizer], self.text.tokenizer.files
+        self.sizes = {**self.text.sizes, 'outputs': len(self.class_names)}
+
+    def prepare(self, examples):
+        return {'ids': self.text(examples[self.roles['text']]),
+                'label': tf.cast(examples[self.roles['label']], tf.int32)}
+
+    def batch(self, rows, draws, training=False):
+        return self._inputs(rows['ids']), rows['label'], tf.ones_like(rows['label'], tf.float32)
+
+    def _inputs(self, ids):
+        return {'ids': ids, 'mask': ids != self.text.special.pad}
+
+    def serving(self, model):
+        """Strings [B]; with each answer comes `cut`, bool [B]: whether the text was too long."""
+        def texts(texts):
+            outputs = model(self._inputs(self.text(texts)), training=False)
+            return {**self.decode(outputs), 'cut': self.text.is_cut(texts)}
+        return {'serving_default': (texts, [tf.TensorSpec([None], tf.string, name='texts')])}
+
+    def served_inputs(self, examples):
+        return {'serving_default': [examples[self.roles['text']]]}
+
+    def predict(self, model, text):
+        function, _ = self.serving(model)['serving_default']
+        texts = [one.encode('utf-8', 'surrogateescape') for one in text]
+        outputs = [function(tf.constant(texts[i:i + TOGETHER])) for i in range(0, len(texts), TOGETHER)]
+        label, probabilities, cut = (np.concatenate([part[name] for part in outputs]).tolist()
+                                     for name in ('label', 'probabilities', 'cut'))
+        return {'label': [one.decode() for one in label], 'probabilities': probabilities, 'cut': cut}
+
+    def describe(self, asked, answer):
+        cut = f' (only its first {self.text.length - 1} tokens)' if answer['cut'] else ''
+        return super().describe(asked + cut, answer)
 
 
 def read_image(path):

@@ -1,44 +1,48 @@
-"""How a sequence-to-sequence model writes: greedy decoding, beam search and sampling, in the graph.
+"""How a model writes: greedy decoding, beam search and sampling, in the graph.
 
 Each is a loop over positions that carries the model's key/value cache. All shapes are static but for the batch's, and
 nothing runs on the host, so that the same lines run eagerly, in a tf.function, compiled by XLA, on a TPU, and in a
 SavedModel.
 
-A model has `target_vocabulary_size`, `encode`, `start_cache`, `decode_step` and `reorder_cache`, as
-models/transformer.py. Letters in the shapes: B sources, S and T source and target positions, K beams, V words.
+A model has `vocabulary_size` and
+    start_cache(x, length, beams)     the cache for targets of `length` tokens; an encoder-decoder encodes its source
+    decode_step(token, t, cache)      -> logits, cache
+    reorder_cache(cache, parent)      -> cache
+as models/transformer.py. Letters in the shapes: B examples, T target positions, K beams, V words.
 """
 
 import math
 
 import tensorflow as tf
 
-from data.text import END, PADDING, START
 from errors import UserError
 
 NEVER = -math.inf     # log-probability of a hypothesis that is not there
 
 
-def greedy(model, source, length):
-    """Takes the likeliest next token until END, for all sentences at once.
+def greedy(model, x, length, special):
+    """Takes the likeliest next token until END, for all examples at once.
 
     Args:
-        source: int32 [B, S].
+        x: the model's inputs, a tensor or a dict of tensors [B, ...].
         length: static T; a translation that has not ended by then is cut.
+        special: the target tokenizer's special ids, see data/tokenizers/special.py.
 
     Returns:
         int32 [B, T]: tokens, END, PADDING; and float32 [B], the summed log-probability of the tokens, END included.
     """
-    return _one_by_one(model, source, length, lambda log_p, t: tf.argmax(log_p, axis=-1, output_type=tf.int32))
+    return _one_by_one(model, x, length, special,
+                       lambda log_p, t: tf.argmax(log_p, axis=-1, output_type=tf.int32))
 
 
-def sample(model, source, length, seed, temperature=1., top_k=0, top_p=1.):
-    """Draws each next token until END, for all sentences at once.
+def sample(model, x, length, special, draws, temperature=1., top_k=0, top_p=1.):
+    """Draws each next token until END, for all examples at once.
 
-    The draws are a function of (seed, row, position), the same from XLA as without it and in any batch.
+    Its random numbers are a function of (seed, row, position), the same from XLA as without it.
 
     Args:
-        source, length: as of `greedy`.
-        seed: int32 [2].
+        x, length, special: as `greedy`.
+        draws: a draws.Draws.
         temperature: float that divides the logits. Near 0 it is `greedy`, at 1 the model's own distribution.
         top_k: integer; only the `top_k` likeliest tokens can be drawn, of equals the first. 0 is all.
         top_p: float in (0, 1]; only the likeliest tokens can be drawn, as few as have a probability of `top_p`
@@ -51,12 +55,12 @@ def sample(model, source, length, seed, temperature=1., top_k=0, top_p=1.):
         UserError: a bad `temperature`, `top_k` or `top_p`.
     """
     check_sampling(temperature, top_k, top_p)
-    uniform = _uniform(tf.shape(source)[0], length, seed)
-    return _one_by_one(model, source, length, lambda log_p, t: _draw(
+    uniform = draws.uniform('sample', (_batch_size(x), length))                         # [B, T]
+    return _one_by_one(model, x, length, special, lambda log_p, t: _draw(
         log_p, tf.gather(uniform, t, axis=1), temperature, top_k, top_p))
 
 
-def beam_search(model, source, length, beam_size=4, length_penalty=0.6):
+def beam_search(model, x, length, special, beam_size=4, length_penalty=0.6):
     """The best hypotheses for each sentence, by log-probability over the length penalty of arXiv:1609.08144.
 
     A hypothesis is a sequence that ends in END, or is cut at `length`. Each step takes the K likeliest continuations
@@ -68,7 +72,7 @@ def beam_search(model, source, length, beam_size=4, length_penalty=0.6):
     and the penalty grows with the length, so one of log-probability l can reach no more than l / penalty(T).
 
     Args:
-        source, length: as of `greedy`.
+        x, length, special: as `greedy`.
         beam_size: static K, from 1 to V.
         length_penalty: alpha of equation 14 of the paper, at least 0; 0 is none. arXiv:1706.03762 has 0.6 and 4 beams.
 
@@ -78,14 +82,14 @@ def beam_search(model, source, length, beam_size=4, length_penalty=0.6):
     Raises:
         UserError: a bad `beam_size` or `length_penalty`.
     """
-    check_beam_search(beam_size, length_penalty, model.target_vocabulary_size)
+    check_beam_search(beam_size, length_penalty, model.vocabulary_size)
 
     def step(t, token, ids, live, kept, cache):
         logits, cache = model.decode_step(token, t, cache)                              # [B, K, V]
         log_p, parent, token = _likeliest(live[:, :, None] + tf.nn.log_softmax(logits))             # [B, K]
         ids = tf.gather(ids, parent, batch_dims=1)                                      # [B, K, T]
         ids = tf.where(tf.range(length) == t, token[:, :, None], ids)
-        ended = token == END
+        ended = token == special.end
         kept = _best(kept, (ids, log_p, tf.where(ended, log_p / _penalty(t + 1, length_penalty), NEVER)))
         live = tf.where(ended, NEVER, log_p)
         attainable = tf.reduce_max(live, axis=1) / _penalty(length, length_penalty)     # [B]
@@ -94,7 +98,7 @@ def beam_search(model, source, length, beam_size=4, length_penalty=0.6):
 
     _, _, ids, live, kept, _ = tf.while_loop(
         lambda t, token, ids, live, kept, cache: tf.reduce_any(live > NEVER), step,
-        _start_beams(model, source, length, beam_size), maximum_iterations=length)
+        _start_beams(model, x, length, special, beam_size), maximum_iterations=length)
     ids, log_p, _ = _best(kept, (ids, live, live / _penalty(length, length_penalty)))   # with those that are cut
     return ids, log_p
 
@@ -116,32 +120,28 @@ def check_sampling(temperature, top_k, top_p):
         raise UserError(f'`top_p` must be above 0 and at most 1. Received: top_p={top_p}')
 
 
-def _one_by_one(model, source, length, choose):
+def _one_by_one(model, x, length, special, choose):
     """The loop of `greedy` and `sample`: choose(log_p [B, V], t) -> token int32 [B]."""
-    batch = tf.shape(source)[0]
+    batch = _batch_size(x)
 
     def step(t, token, ids, scores, ended, cache):
         logits, cache = model.decode_step(token, t, cache)
         log_p = tf.nn.log_softmax(logits)                                               # [B, V]
         token = choose(log_p, t)
         scores += tf.where(ended, 0., tf.gather(log_p, token, batch_dims=1))
-        token = tf.where(ended, PADDING, token)
+        token = tf.where(ended, special.pad, token)
         ids = tf.where(tf.range(length) == t, token[:, None], ids)                      # [B, T], static in each step
-        return t + 1, token, ids, scores, ended | (token == END), cache
+        return t + 1, token, ids, scores, ended | (token == special.end), cache
 
-    start = (tf.constant(0), tf.fill([batch], START), tf.zeros([batch, length], tf.int32), tf.zeros([batch]),
-             tf.zeros([batch], tf.bool), model.start_cache(model.encode(source), source, length))
+    start = (tf.constant(0), tf.fill([batch], special.start), tf.fill([batch, length], special.pad), tf.zeros([batch]),
+             tf.zeros([batch], tf.bool), model.start_cache(x, length))
     _, _, ids, scores, _, _ = tf.while_loop(
         lambda t, token, ids, scores, ended, cache: ~tf.reduce_all(ended), step, start, maximum_iterations=length)
     return ids, scores
 
 
-def _uniform(batch, length, seed):
-    """float32 [B, T] in (0, 1), of which each element depends on the seed, its row and its column only."""
-    # Bits and not floats: XLA and TensorFlow's kernels agree on Philox, but make floats of different bits.
-    bits = tf.random.stateless_uniform([batch, length], seed, None, None, tf.uint32, alg='philox')
-    bits = tf.bitwise.right_shift(bits, tf.constant(9, tf.uint32))
-    return (tf.cast(bits, tf.float32) + 0.5) * 2. ** -23     # 23 bits and a half: exact, and never 0 or 1
+def _batch_size(x):
+    return tf.shape(tf.nest.flatten(x)[0])[0]
 
 
 def _draw(log_p, uniform, temperature, top_k, top_p):
@@ -161,13 +161,13 @@ def _count(true):
     return tf.reduce_sum(tf.cast(true, tf.int32), axis=1)    # [B, n] -> [B]
 
 
-def _start_beams(model, source, length, beams):
+def _start_beams(model, x, length, special, beams):
     """The loop variables of `beam_search`: t, token, ids [B, K, T] and log_p [B, K] of live beams, kept, cache."""
-    batch = tf.shape(source)[0]
-    ids, nothing = tf.zeros([batch, beams, length], tf.int32), tf.fill([batch, beams], NEVER)
+    batch = _batch_size(x)
+    ids, nothing = tf.fill([batch, beams, length], special.pad), tf.fill([batch, beams], NEVER)
     live = tf.where(tf.range(beams) == 0, 0., nothing)       # all beams are the same yet: only one may go on
-    return (tf.constant(0), tf.fill([batch, beams], START), ids, live, (ids, nothing, nothing),
-            model.start_cache(model.encode(source), source, length, beams))
+    return (tf.constant(0), tf.fill([batch, beams], special.start), ids, live, (ids, nothing, nothing),
+            model.start_cache(x, length, beams))
 
 
 def _penalty(tokens, alpha):

@@ -1,22 +1,33 @@
-"""Regression: a number an example. Mean squared error, the documents' other loss."""
+"""Regression: a number per example. Mean squared error, the documents' other loss."""
 
 import tensorflow as tf
 
+from data.dataset import Number, Vector
+from data.inputs.vectors import VectorInput
 from errors import UserError
 from tasks.task import Task, weighted
 
 
 class Regression(Task):
     name = 'regression'
-    feature_kinds = ('vector', 'image')
+    needs = {'vector': Vector, 'target': Number}
     best = ('mse', -1)
     training_metrics = ('mse',)
+    asks = {'values': 'Numbers with commas between; may be given several times.'}
 
-    @property
-    def sizes(self):
-        return {**self.features.sizes, 'outputs': 1}
+    def __init__(self, settings, dataset, data, tokenizer=None):
+        super().__init__(settings, dataset, data, tokenizer)
+        self.vector = VectorInput(dataset, self.roles['vector'])
+        self.sizes = {**self.vector.sizes, 'outputs': 1}
 
-    def loss(self, y, outputs, weights, label_smoothing=0.):
+    def prepare(self, examples):
+        return {'x': self.vector(examples[self.roles['vector']]),
+                'y': tf.cast(examples[self.roles['target']], tf.float32)}                # [B, F], [B]
+
+    def batch(self, rows, draws, training=False):
+        return rows['x'], rows['y'], tf.ones_like(rows['y'])
+
+    def loss(self, y, outputs, weights, training=False):
         return weighted(tf.square(tf.cast(outputs[..., 0], tf.float32) - tf.cast(y, tf.float32)), weights)
 
     def metrics(self, y, outputs, weights):
@@ -26,27 +37,28 @@ class Regression(Task):
         """[B, 1] -> {'value': float32 [B]}."""
         return {'value': tf.cast(outputs[..., 0], tf.float32)}
 
-    def predict(self, model, texts):
-        """Numbers with commas between -> {'value': list}."""
-        size = self.features.sizes['input_shape'][0]
+    def serving(self, model):
+        """Raw vectors [B, F]."""
+        def values(values):
+            return self.decode(model(self.vector(values), training=False))
+        spec = tf.TensorSpec([None, *self.sizes['input_shape']], tf.float32, name='values')
+        return {'serving_default': (values, [spec])}
+
+    def served_inputs(self, examples):
+        return {'serving_default': [examples[self.roles['vector']]]}
+
+    def predict(self, model, values):
+        """Numbers with commas between."""
+        size = self.sizes['input_shape'][0]
         try:
-            rows = [[float(number) for number in text.split(',')] for text in texts]
+            rows = [[float(number) for number in text.split(',')] for text in values]
         except ValueError as error:
             raise UserError(f'`values` must be numbers with commas between: {error}') from None
-        if any(len(row) != size for row in rows):
-            raise UserError(f'`values` must be {size} numbers. Received: {len(rows[0])}')
+        wrong = next((row for row in rows if len(row) != size), None)
+        if wrong:
+            raise UserError(f'`values` must be {size} numbers. Received: {len(wrong)}')
         function, _ = self.serving(model)['serving_default']
         return {'value': function(tf.constant(rows))['value'].numpy().tolist()}
 
-    def describe(self, text, answer):
-        return f'{text}: {answer["value"]:.4g}'
-
-    def serving(self, model):
-        """{signature name: (function, its TensorSpecs)}: raw vectors (or uint8 images)."""
-        def values(values):
-            return self.decode(model(self.features.inputs(values), training=False))
-        if self.features.kind == 'image':
-            spec = tf.TensorSpec([None, None, None, None], tf.uint8, name='values')
-        else:
-            spec = tf.TensorSpec([None, *self.features.sizes['input_shape']], tf.float32, name='values')
-        return {'serving_default': (values, [spec])}
+    def describe(self, asked, answer):
+        return f'{asked}: {answer["value"]:.4g}'

@@ -13,11 +13,18 @@ TOLERANCE = 1e-4     # probabilities; the same kernels run on both sides, in ano
 
 
 class Served(tf.Module):
-    """What is saved: the model, and the features with their tables."""
+    """What is saved: the variables that the functions read, and their look-up tables.
+
+    Not the Keras model: a module that holds one saves other variables than its functions read, and a Session, which is
+    how TensorFlow Serving and the C, Java and Go interfaces load, then finds none (TensorFlow 2.21, Keras 3.15).
+    """
 
     def __init__(self, model, task):
         super().__init__()
-        self.model, self.features = model, task.features
+        self.variables_ = [getattr(variable, 'value', variable) for variable in model.weights]
+        self.tables = list(task.tables)
+        self.signatures_ = {name: tf.function(function, input_signature=specs)
+                            for name, (function, specs) in task.serving(model).items()}
 
 
 def export_saved_model(model, task, folder):
@@ -26,35 +33,67 @@ def export_saved_model(model, task, folder):
     temporary = folder.with_name(f'.{folder.name}.tmp')     # not a number: a server that watches does not load it
     shutil.rmtree(temporary, ignore_errors=True)
     served = Served(model, task)
-    served.signatures_ = {name: tf.function(function, input_signature=specs)
-                          for name, (function, specs) in task.serving(model).items()}
     try:
         temporary.parent.mkdir(parents=True, exist_ok=True)
         tf.saved_model.save(served, str(temporary), signatures=served.signatures_)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(temporary, folder)
-    except tf.errors.OpError as error:
-        raise RunError(f'the SavedModel could not be written to {folder}: {error.message}') from None
+    except (tf.errors.OpError, OSError) as error:
+        reason = getattr(error, 'strerror', None) or getattr(error, 'message', None) or str(error)
+        raise RunError(f'the SavedModel could not be written to {folder}: {" ".join(reason.split())}') from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 
-def max_abs_difference(folder, model, task, raw):
-    """Largest difference between the saved model's outputs and the model's own, over the raw inputs [B, ...].
+def max_abs_difference(folder, model, task, examples):
+    """Largest difference between the outputs of a SavedModel and the model's own, over raw examples of a source.
+
+    All outputs of all signatures are compared, as Python loads the SavedModel and as a Session does.
 
     Raises:
-        RunError: they differ by more than TOLERANCE, or in any string or class.
+        RunError: a number differs by more than TOLERANCE, or anything else at all; or the SavedModel cannot be run.
     """
-    function, specs = task.serving(model)['serving_default']
-    served = tf.saved_model.load(str(folder)).signatures['serving_default'](**{specs[0].name: raw})
-    largest = 0.
-    for name, value in function(raw).items():
-        ours, theirs = value.numpy(), served[name].numpy()
-        if np.issubdtype(ours.dtype, np.floating):
-            largest = max(largest, float(np.max(np.abs(ours - theirs), initial=0.)))
-        elif (ours != theirs).any() and largest > TOLERANCE:
-            raise RunError(f'the SavedModel in {folder} gives another {name} than the trained model')
-    if largest > TOLERANCE:
-        raise RunError(f'the SavedModel in {folder} differs from the trained model by {largest:.2g}')
+    inputs, largest = task.served_inputs(examples), 0.
+    for signature, (function, specs) in task.serving(model).items():
+        raw = {spec.name: value for spec, value in zip(specs, inputs[signature], strict=True)}
+        ours = {name: value.numpy() for name, value in function(*raw.values()).items()}
+        for loader, load in (('Python', _by_python), ('a Session', _by_session)):
+            try:
+                theirs = load(folder, signature, raw)
+            except tf.errors.OpError as error:
+                raise RunError(f'the SavedModel in {folder}, loaded by {loader}, cannot run its signature {signature}: '
+                               f'{" ".join(error.message.split())[:300]}') from None
+            for name, value in ours.items():
+                where = f'the SavedModel in {folder}, loaded by {loader}, signature {signature}'
+                largest = max(largest, _difference(where, name, value, theirs[name]))
     return largest
+
+
+def _by_python(folder, signature, raw):
+    outputs = tf.saved_model.load(str(folder)).signatures[signature](**raw)
+    return {name: value.numpy() for name, value in outputs.items()}
+
+
+def _by_session(folder, signature, raw):
+    with tf.compat.v1.Session(graph=tf.Graph()) as session:
+        loaded = tf.compat.v1.saved_model.loader.load(session, ['serve'], str(folder)).signature_def[signature]
+        names = {name: tensor.name for name, tensor in loaded.outputs.items()}
+        return session.run(names, {loaded.inputs[name].name: value.numpy() for name, value in raw.items()})
+
+
+def _difference(where, name, ours, theirs):
+    """The largest difference of numbers with a fraction, at most TOLERANCE; anything else must be equal."""
+    if ours.shape != theirs.shape or ours.dtype.kind != theirs.dtype.kind:
+        raise RunError(f'{where}: {name} is {theirs.dtype}{list(theirs.shape)}; the trained model gives '
+                       f'{ours.dtype}{list(ours.shape)}')
+    if np.issubdtype(ours.dtype, np.floating):
+        largest = float(np.max(np.abs(ours - theirs), initial=0.))
+        if not largest <= TOLERANCE:
+            raise RunError(f'{where}: {name} differs from the trained model\'s by {largest:.2g}')
+        return largest
+    if (ours != theirs).any():
+        first = np.argwhere(ours != theirs)[0]
+        raise RunError(f'{where}: {name} at {first.tolist()} is {theirs[tuple(first)]!r}; the trained model gives '
+                       f'{ours[tuple(first)]!r}')
+    return 0.

@@ -1,81 +1,147 @@
-"""A task: what a model's output means.
+"""A task: the way from raw fields to (x, y, weights), and what a model's output means.
 
 Everything is summed, never averaged: {name: (weighted sum, total weight)}. Sums can be added over batches, replicas
 and workers in any grouping, and divided once at the end; means cannot.
 """
 
+import numpy as np
 import tensorflow as tf
 
+import data.rows
 from errors import UserError
 
 
 class Task:
     """Base of all tasks.
 
-    Attributes:
-        training_metrics: names beside `loss` in the totals of a training step.
+    Class attributes:
+        name: as on the command line.
+        needs: {role: kind of field, or a tuple of kinds}; each role is matched with a field of the data set.
         best: (metric, +1 if larger is better else -1): what the best checkpoint is chosen by.
-        settings: fields of a recipe that the constructor takes.
+        training_metrics: names beside `loss` in the totals of a training step.
+        shown: metrics in a line of the log, beside `loss` and those.
+        asks: {flag of predict.py: its help}: what a person asks a trained model with.
+
+    Attributes:
+        sizes: what the model's builder is given.
+        roles: {role: name of the data set's field}.
+        tables: tf.Modules whose look-up tables a SavedModel must hold.
+        tokenizer_files: {name: bytes} of the tokenizer that a run keeps; {} for a task without one.
+
+    Args:
+        settings: the recipe's section of the task. dataset: a data.dataset.Dataset. data: the recipe's section of the
+            data. tokenizer: {name: bytes} of the run's own tokenizer, if it has one.
     """
 
-    settings = ('label_smoothing',)
-    training_metrics = ()
+    name = ''
+    needs = {}
     best = ('loss', -1)
-    feature_kinds = ()
+    training_metrics = ()
+    shown = ()
+    asks = {}
+    tables = ()
+    tokenizer_files = {}
 
-    def __init__(self, features, label_smoothing=0.):
-        if features.kind not in self.feature_kinds:
-            raise UserError(f'`task` {self.name} needs a dataset of {" or ".join(self.feature_kinds)}s. '
-                            f'Received: task={self.name}, and a dataset of {features.kind}s')
-        self.features, self.label_smoothing = features, label_smoothing
+    def __init__(self, settings, dataset, data, tokenizer=None):
+        self.settings, self.roles = settings, match(self.name, self.needs, dataset)
+        self.sizes = {}
 
-    @property
-    def sizes(self):
-        """What the model's builder is given: the dataset's sizes, changed where the task decides."""
-        return self.features.sizes
+    # --- Data, in the graph ---
 
-    def loss(self, y, outputs, weights, label_smoothing=0.):
+    def prepare(self, examples):
+        """Raw fields {name: [B, ...]} -> what may be kept of them, {name: [B, ...]}. Deterministic."""
+        raise NotImplementedError
+
+    def rows(self, source, training=False):
+        """The rows of a source, see data/rows.py."""
+        return data.rows.of(source, self.prepare, list(self.roles.values()))
+
+    def batch(self, rows, draws, training=False):
+        """Prepared rows -> (x, y, weights) of static shapes; x and y are tensors or dicts of them.
+
+        draws: a draws.Draws of these rows, for what is random. weights: float32 [B] or [B, T], 0 for padding.
+        """
+        raise NotImplementedError
+
+    # --- Learning: sums over rows; nothing looks across rows ---
+
+    def loss(self, y, outputs, weights, training=False):
         """Returns (weighted sum of the loss, sum of the weights), float32 scalars."""
         raise NotImplementedError
 
     def metrics(self, y, outputs, weights):
-        """Returns {name: (weighted sum, total weight)}."""
+        """Returns {name: (weighted sum, total weight)}, tensors of any shape."""
         return {}
 
     def training_totals(self, y, outputs, weights):
-        return {'loss': self.loss(y, outputs, weights, self.label_smoothing), **self.metrics(y, outputs, weights)}
+        return {'loss': self.loss(y, outputs, weights, training=True), **self.metrics(y, outputs, weights)}
 
-    def evaluation_totals(self, model, x, y, weights):
-        """The totals of one batch, without label smoothing. `count` counts examples, each one once."""
-        outputs = model(x, training=False)
-        return {'loss': self.loss(y, outputs, weights), **self.metrics(y, outputs, weights), 'count': count(weights)}
-
-    def answers(self, model, x):
-        """What the model itself writes, where that is compared as a whole: int [B, ...] of static shape, else ()."""
-        return ()
-
-    def compare(self, answers, source):
-        """The answers to all examples of a source, int32 [N, ...] in order, on the host -> {metric: value}."""
-        raise NotImplementedError
+    def evaluation_totals(self, model, x, y, weights, real):
+        """The totals of one batch. `count` counts examples, each one once. real: float32 [B], 0 for padding rows."""
+        outputs, count = model(x, training=False), tf.reduce_sum(tf.cast(real, tf.float32))
+        return {'loss': self.loss(y, outputs, weights), **self.metrics(y, outputs, weights), 'count': (count, count)}
 
     def results(self, totals):
-        """{name: (sum, weight)} on the host -> {name: value}."""
-        values = {name: total / weight if weight else 0. for name, (total, weight) in totals.items()}
+        """{name: (sum, weight)} on the host -> {name: value}; a total of weight 0 is left out."""
+        values = {name: float(total / weight) for name, (total, weight) in totals.items() if np.all(weight)}
         if 'count' in totals:
             values['count'] = int(totals['count'][0])
         return values
+
+    # --- What the model writes itself, compared as a whole ---
+
+    def answers(self, model, x):
+        """What is compared as a whole: tensors [B, ...] of static shapes and any numeric type, or () for none."""
+        return ()
+
+    def compare(self, answers, source):
+        """The answers to all examples of a source, arrays [N, ...] in order, on the host -> {metric: value}."""
+        raise NotImplementedError
+
+    # --- Serving, people ---
+
+    def serving(self, model):
+        """{signature: (function, its TensorSpecs)}: raw inputs in, {name: output} out."""
+        raise NotImplementedError
+
+    def served_inputs(self, examples):
+        """Raw examples of a source -> {signature: [tensor per TensorSpec]}: what an export is checked with."""
+        raise NotImplementedError
+
+    def predict(self, model, **asked):
+        """What a person asked, {flag: list} with the flags of `asks` -> {name: list of answers}."""
+        raise NotImplementedError
+
+    def describe(self, asked, answer):
+        """A line for a person. asked: as it was given. answer: {name: value} of one of `predict`'s answers."""
+        raise NotImplementedError
+
+
+def match(task, needs, dataset):
+    """{role: name of the field}: by kind, and by name where the data set has several of a kind.
+
+    Raises:
+        UserError: the data set has no such field, or several and none of that name.
+    """
+    roles = {}
+    for role, kind in needs.items():
+        found = dataset.of_kind(kind)
+        if role not in found and len(found) != 1:
+            wanted = ', '.join(f'{role} ({_names(kind)})' for role, kind in needs.items())
+            raise UserError(f'`task` {task} needs {wanted}. Received: dataset={dataset.name}, which has '
+                            + (', '.join(f'{name} ({_names(type(field))})' for name, field in dataset.fields.items())
+                               or 'no such fields'))
+        roles[role] = role if role in found else found[0]
+    return roles
+
+
+def _names(kinds):
+    return ' or '.join(kind.__name__.lower() for kind in (kinds if isinstance(kinds, tuple) else (kinds,)))
 
 
 def weighted(values, weights):
     """float [B] or [B, T], twice -> (weighted sum, total weight)."""
     return tf.reduce_sum(tf.cast(values, tf.float32) * weights), tf.reduce_sum(weights)
-
-
-def count(weights):
-    """An example counts if any of its weights is not 0: padding rows do not."""
-    rows = tf.reshape(weights, [tf.shape(weights)[0], -1])
-    real = tf.reduce_sum(tf.cast(tf.reduce_any(rows > 0, axis=1), tf.float32))
-    return real, real
 
 
 def cross_entropy(y, logits, label_smoothing=0.):

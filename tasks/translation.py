@@ -1,14 +1,14 @@
 """Translation: one sequence of tokens into another, teacher-forced in training, decoded in evaluation and serving."""
 
-import pathlib
-
 import numpy as np
 import tensorflow as tf
 
-from data.text import END, PADDING
+import data.rows
+from data.dataset import Text
+from data.inputs.text import text_inputs
+from data.packing import Packed
 from tasks import decoding
-from tasks.attention_picture import cross_attention, draw
-from tasks.corpus import corpus_scores
+from tasks.scores.translation import corpus_scores
 from tasks.task import Task, cross_entropy, weighted
 
 CHUNK = 1024      # sentences that are read, or whose tokens become text, at a time
@@ -16,93 +16,134 @@ TOGETHER = 256    # sentences that are translated at a time
 
 
 class Translation(Task):
-    """Cross-entropy a real token, label-smoothed as in arXiv:1706.03762, section 5.4.
+    """Cross-entropy per real token, label-smoothed as in arXiv:1706.03762, section 5.4.
 
-    Metrics: `token_accuracy` (teacher-forced), `perplexity` = exp(loss), and what corpus.py says of the translations
-    that the model itself writes, against the references as strings.
+    Metrics: `token_accuracy` (teacher-forced), `perplexity` = exp(loss), and what scores/translation.py says of the
+    translations that the model itself writes, against the references as strings.
 
-    Args:
-        beam_size: of the beam search that evaluation and serving decode with; 1 is greedy.
-        length_penalty: of the beam search, as decoding.beam_search.
+    Attributes:
+        sampling: arguments of decoding.sample, to draw translations instead of searching for the best; or None.
     """
 
     name = 'translation'
-    feature_kinds = ('text',)
+    needs = {'source': Text, 'target': Text}
     training_metrics = ('token_accuracy',)
+    shown = ('perplexity', 'exact_match', 'bleu', 'chrf')
     best = ('bleu', 1)
-    settings = (*Task.settings, 'beam_size', 'length_penalty')
+    asks = {'text': 'A sentence; may be given several times.'}
 
-    def __init__(self, features, label_smoothing=0., beam_size=1, length_penalty=0.6):
-        super().__init__(features, label_smoothing)
-        decoding.check_beam_search(beam_size, length_penalty, self.sizes['target_vocabulary_size'])
-        self.beam_size, self.length_penalty = beam_size, length_penalty
-        self.sampling = None      # arguments of decoding.sample, to draw translations instead of searching the best
+    def __init__(self, settings, dataset, data, tokenizer=None, sampling=None):
+        super().__init__(settings, dataset, data, tokenizer)
+        self.sampling, self._packing = sampling, data.packing
+        inputs = text_inputs(dataset, [self.roles['source'], self.roles['target']], data, tokenizer)
+        self.source, self.target = inputs[self.roles['source']], inputs[self.roles['target']]
+        self.language = dataset.fields[self.roles['target']].language
+        self.tables = [self.source.tokenizer, self.target.tokenizer]
+        self.tokenizer_files = self.source.tokenizer.files if self.source.tokenizer is self.target.tokenizer else {}
+        self.sizes = {'source_vocabulary_size': self.source.tokenizer.vocabulary_size,
+                      'target_vocabulary_size': self.target.tokenizer.vocabulary_size}
+        decoding.check_beam_search(settings.beam_size, settings.length_penalty, self.sizes['target_vocabulary_size'])
 
-    def loss(self, y, outputs, weights, label_smoothing=0.):
-        return weighted(cross_entropy(y, outputs, label_smoothing), weights)
+    # --- Data ---
+
+    def prepare(self, examples):
+        return {'source': self.source(examples[self.roles['source']]),                   # [B, S]
+                'target': self.target(examples[self.roles['target']])}                   # [B, T]
+
+    def rows(self, source, training=False):
+        if not (training and self._packing):
+            return super().rows(source)
+        pairs = data.rows.Mapped(source, self.prepare, list(self.roles.values()))
+        return Packed(pairs, self.source.special, self.target.special, max(self.source.length, self.target.length))
+
+    def batch(self, rows, draws, training=False):
+        """-> {'source': [B, S], 'target': [B, T], ...}, tokens and end [B, T], 1. on real tokens [B, T]."""
+        special = self.target.special
+        if 'y' in rows:                                                                  # packed
+            x, y = {name: value for name, value in rows.items() if name != 'y'}, rows['y']
+        else:
+            y = rows['target']
+            x = {**self._inputs(rows['source']), 'target': special.shifted(y)}
+        return x, y, tf.cast(y != special.pad, tf.float32)
+
+    def _inputs(self, source):
+        return {'source': source, 'source_mask': source != self.source.special.pad}
+
+    # --- Learning ---
+
+    def loss(self, y, outputs, weights, training=False):
+        return weighted(cross_entropy(y, outputs, self.settings.label_smoothing if training else 0.), weights)
 
     def metrics(self, y, outputs, weights):
         correct = tf.argmax(outputs, axis=-1, output_type=y.dtype) == y                  # [B, T]
         return {'token_accuracy': weighted(correct, weights)}
+
+    def results(self, totals):
+        values = super().results(totals)
+        if 'count' in totals and 'loss' in values:
+            values['perplexity'] = float(tf.exp(values['loss']))
+        return values
+
+    # --- What the model writes ---
 
     def answers(self, model, x):
         ids, _ = self.translate(model, x['source'])
         return ids
 
     def compare(self, answers, source):
+        name = self.roles['target']
         parts = [range(i, min(i + CHUNK, len(answers))) for i in range(0, len(answers), CHUNK)]
-        references = [text for part in parts for text in source.gather(tf.constant(part, tf.int64))['target'].numpy()]
-        hypotheses = [text for part in parts for text in self.features.decode(answers[part]).numpy()]
+        references = [text for part in parts
+                      for text in source.gather(tf.constant(part, tf.int64), [name])[name].numpy()]
+        hypotheses = [text for part in parts for text in self.decode(answers[part]).numpy()]
         both = ([text.decode('utf-8', 'replace') for text in texts] for texts in (hypotheses, references))
-        return corpus_scores(*both, self.features.target_language)
+        return corpus_scores(*both, self.language)
 
-    def results(self, totals):
-        values = super().results(totals)
-        values['perplexity'] = float(tf.exp(values['loss'])) if 'count' in totals else None
-        return {name: value for name, value in values.items() if value is not None}
+    def decode(self, ids):
+        """int [B, T] -> string [B]."""
+        return self.target.tokenizer.decode(ids)
 
     def translate(self, model, source):
         """source int32 [B, S] -> a translation int32 [B, T] and its log-probability float32 [B].
 
-        What has no words is not asked about: its translation has none either.
+        A source without words is not decoded; its translation is empty.
         """
         ids, log_p = self._decode(model, source)
-        nothing = source[:, 0] == END
-        return tf.where(nothing[:, None], PADDING, ids), tf.where(nothing, 0., log_p)
+        nothing = source[:, 0] == self.source.special.end
+        return tf.where(nothing[:, None], self.target.special.pad, ids), tf.where(nothing, 0., log_p)
 
     def _decode(self, model, source):
-        length = self.features.target_length
+        x, length, special, settings = self._inputs(source), self.target.length, self.target.special, self.settings
         if self.sampling:
-            return decoding.sample(model, source, length, **self.sampling)
-        if self.beam_size == 1:
-            return decoding.greedy(model, source, length)
-        ids, log_p = decoding.beam_search(model, source, length, self.beam_size, self.length_penalty)
+            return decoding.sample(model, x, length, special, **self.sampling)
+        if settings.beam_size == 1:
+            return decoding.greedy(model, x, length, special)
+        ids, log_p = decoding.beam_search(model, x, length, special, settings.beam_size, settings.length_penalty)
         return ids[:, 0], log_p[:, 0]
 
-    def predict(self, model, texts):
-        """Sentences, str -> {name: list}. What was no UTF-8 on the command line becomes U+FFFD."""
-        function, _ = self.serving(model)['serving_default']
-        texts = [text.encode('utf-8', 'surrogateescape') for text in texts]
-        outputs = [function(tf.constant(texts[i:i + TOGETHER])) for i in range(0, len(texts), TOGETHER)]
-        outputs = {name: np.concatenate([part[name] for part in outputs]).tolist() for name in outputs[0]}
-        return {**outputs, 'text': [text.decode() for text in outputs['text']]}
-
-    def attention_picture(self, model, text, path):
-        """The bytes of a picture of the attention while it translates `text`, of the format that the path ends in."""
-        source = self.features.inputs(tf.constant([text.encode('utf-8', 'surrogateescape')]))
-        ids, _ = self.translate(model, source)
-        return draw(*cross_attention(model, self.features, source[0], ids[0]), pathlib.Path(path).suffix[1:].lower())
-
-    def describe(self, text, answer):
-        cut = f' (only its first {self.features.source_length - 1} tokens)' if answer['cut'] else ''
-        return f'{text}{cut} -> {answer["text"]}'
+    # --- Serving, people ---
 
     def serving(self, model):
-        """{signature name: (function, its TensorSpecs)}: strings [B] in, strings [B] out.
+        """Strings [B] in, strings [B] out.
 
         With each `text` comes its `log_probability`, float32 [B], and `cut`, bool [B]: whether the input was too long.
         """
         def texts(texts):
-            ids, log_p = self.translate(model, self.features.inputs(texts))
-            return {'text': self.features.decode(ids), 'log_probability': log_p, 'cut': self.features.is_cut(texts)}
+            ids, log_p = self.translate(model, self.source(texts))
+            return {'text': self.decode(ids), 'log_probability': log_p, 'cut': self.source.is_cut(texts)}
         return {'serving_default': (texts, [tf.TensorSpec([None], tf.string, name='texts')])}
+
+    def served_inputs(self, examples):
+        return {'serving_default': [examples[self.roles['source']]]}
+
+    def predict(self, model, text):
+        """Sentences, str. Bytes of the command line that are not UTF-8 become U+FFFD."""
+        function, _ = self.serving(model)['serving_default']
+        texts = [one.encode('utf-8', 'surrogateescape') for one in text]
+        outputs = [function(tf.constant(texts[i:i + TOGETHER])) for i in range(0, len(texts), TOGETHER)]
+        outputs = {name: np.concatenate([part[name] for part in outputs]).tolist() for name in outputs[0]}
+        return {**outputs, 'text': [one.decode() for one in outputs['text']]}
+
+    def describe(self, asked, answer):
+        cut = f' (only its first {self.source.length - 1} tokens)' if answer['cut'] else ''
+        return f'{asked}{cut} -> {answer["text"]}'

@@ -13,11 +13,11 @@ BATCHES_PER_CALL = 64
 
 
 class EvaluationStep:
-    """Called in a replica context with a replica's slice of a batch.
+    """Called in a replica context with a replica's slice of a batch: x, y, weights, real (see data/pipeline.py).
 
     Returns:
-        {name: (sum, weight)} over all replicas; and the task's answers to the global batch, int32 [B, ...], or () for a
-        task that gives none. Both are equal on every replica.
+        {name: (sum, weight)} over all replicas, tensors of any shape; and the task's answers to the global batch,
+        nested tensors [B, ...], or () for a task that gives none. Both are equal on every replica.
 
     Args:
         pieces, sum_dtype: see micro_batches.py.
@@ -31,16 +31,35 @@ class EvaluationStep:
         context = tf.distribute.get_replica_context()
         totals = summed(lambda piece, _: self.task.evaluation_totals(self.model, *piece), batch, self._pieces,
                         self._sum_dtype)
-        mine = tf.one_hot(context.replica_id_in_sync_group, context.num_replicas_in_sync, dtype=self._sum_dtype)
+        replica, replicas = context.replica_id_in_sync_group, context.num_replicas_in_sync
 
         def among_all(answers):
             # Zeros in the other replicas' rows: the sum puts all slices in order, by the all-reduce of the totals.
-            rows = tf.tensordot(mine, tf.cast(answers, self._sum_dtype), axes=0)              # [b, ...] -> [R, b, ...]
+            mine = tf.reshape(tf.range(replicas) == replica, [-1] + [1] * answers.shape.rank)
+            rows = tf.where(mine, answers[None], tf.zeros([], answers.dtype))                 # [b, ...] -> [R, b, ...]
             return tf.reshape(rows, [-1, *answers.shape[1:]])                                 # [B, ...]
 
-        answers = tf.nest.map_structure(among_all, self.task.answers(self.model, batch[0]))
-        totals, answers = context.all_reduce(tf.distribute.ReduceOp.SUM, (totals, answers))
-        return totals, tf.nest.map_structure(lambda t: tf.cast(t, tf.int32), answers)
+        answers = self.task.answers(self.model, batch[0])
+        carried = tf.nest.map_structure(lambda t: among_all(_carrier(t)), answers)
+        totals, carried = context.all_reduce(tf.distribute.ReduceOp.SUM, (totals, carried))
+        return totals, tf.nest.map_structure(lambda t, like: _restored(t, like.dtype), carried, answers)
+
+
+def _carrier(t):
+    """A type that an all-reduce adds without loss: int32 and float32, on every kind of hardware."""
+    if t.dtype in (tf.int32, tf.float32):
+        return t
+    if t.dtype in (tf.bool, tf.int8, tf.uint8, tf.int16, tf.uint16):
+        return tf.cast(t, tf.int32)
+    if t.dtype in (tf.float16, tf.bfloat16):
+        return tf.cast(t, tf.float32)
+    if t.dtype in (tf.int64, tf.float64):
+        return tf.bitcast(t, tf.int32)                                                        # [...] -> [..., 2]
+    raise TypeError(f'`answers` must be numbers. Received: {t.dtype.name}')
+
+
+def _restored(t, dtype):
+    return tf.bitcast(t, dtype) if dtype in (tf.int64, tf.float64) else tf.cast(t, dtype)
 
 
 class Evaluator:
@@ -64,13 +83,15 @@ class Evaluator:
         iterator, sums, answers = iter(self._dataset), collections.defaultdict(lambda: [0., 0.]), []
         for start in range(0, self._batches, BATCHES_PER_CALL):
             totals, here = self._run(iterator, tf.constant(min(BATCHES_PER_CALL, self._batches - start)))
-            answers += [t.numpy().reshape(-1, *t.shape[2:]) for t in tf.nest.flatten(here)]
+            if tf.nest.flatten(here):
+                answers.append(tf.nest.map_structure(lambda t: t.numpy().reshape(-1, *t.shape[2:]), here))
             for name, (total, weight) in totals.items():
-                sums[name][0] += float(total)
-                sums[name][1] += float(weight)
+                sums[name][0] += np.asarray(total, np.float64)
+                sums[name][1] += np.asarray(weight, np.float64)
         values = self._task.results(sums)
         if answers:      # the last batch is padded
-            values |= self._task.compare(np.concatenate(answers)[:self._source.num_examples], self._source)
+            whole = tf.nest.map_structure(lambda *parts: np.concatenate(parts)[:self._source.num_examples], *answers)
+            values |= self._task.compare(whole, self._source)
         return values
 
 

@@ -100,7 +100,7 @@ class RunLog:
         self._summaries.flush()
         if kind != 'train' or self._bar.disable:       # a bar already shows the training numbers
             shown = [f'{k} {record[k]:.4f}' for k in record
-                     if k in ('loss', 'perplexity', 'exact_match', 'bleu', 'chrf', *self._task.training_metrics)]
+                     if k in ('loss', *self._task.training_metrics, *self._task.shown)]
             self.line(f'step {record["step"]:>6}/{self._total_steps}  {kind:<10}  ' + '  '.join(shown) + f'  ({note})')
 
     def _clear(self):

@@ -1,7 +1,7 @@
-"""Image classification and translation sets of TensorFlow Datasets, by name: cifar10, wmt14_translate/de-en, ...
+"""Sets of TensorFlow Datasets, by name: cifar10, imdb_reviews, wmt14_translate/de-en, ...
 
 Prepared once by TFDS, as TFRecord files, or used as they lie in --data_dir; read by index (see records.py), decoded in
-the graph. Files that you downloaded by hand belong into DATA_DIR/downloads/manual/.
+the graph. Put files that you downloaded by hand in DATA_DIR/downloads/manual/.
 A split that the dataset lacks is a fixed tenth of train (at most 5,000); splits never overlap.
 """
 
@@ -16,10 +16,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from data.features import ImageFeatures
-from data.images import decode_images
-from data.records import open_records
+from data.dataset import Dataset, Image, Label, Text
 from data.source import Subset, split_indices
+from data.sources.records import open_records
 from errors import UserError
 
 CARVED = 5_000
@@ -35,62 +34,66 @@ class Unavailable(UserError):
 
 
 class PreparedSplit:
-    """A split as TFDS prepared it, read by index."""
+    """A split as TFDS prepared it, read by index. fields: {name: kind of field}."""
 
-    def __init__(self, builder, split):
+    in_memory = False
+
+    def __init__(self, builder, split, keys, fields):
         self.num_examples, self._records = open_records([str(path) for path in builder.info.splits[split].filepaths])
         name = f'{builder.info.full_name} {split} {self.num_examples}'          # the full name has the version
         self.fingerprint = hashlib.sha256(name.encode()).hexdigest()[:16]
-        self._source, self._target = builder.info.supervised_keys
+        self._keys, self._fields = keys, fields
 
-    def _parse(self, indices, target_type=tf.string):
-        types = {self._source: tf.string, self._target: target_type}
-        parsed = tf.io.parse_example(self._records(indices),
-                                     {key: tf.io.FixedLenFeature([], dtype) for key, dtype in types.items()})
-        return parsed[self._source], parsed[self._target]
+    def gather(self, indices, fields=None):
+        fields = {name: self._fields[name] for name in fields or self._fields}
+        specs = {self._keys[name]: tf.io.FixedLenFeature([], tf.int64 if isinstance(field, Label) else tf.string)
+                 for name, field in fields.items()}
+        parsed = tf.io.parse_example(self._records(indices), specs)
+        return {name: self._decode(parsed[self._keys[name]], field) for name, field in fields.items()}
 
-
-class PreparedTexts(PreparedSplit):
-    def gather(self, indices):
-        source, target = self._parse(indices)
-        return {'source': source, 'target': target}
-
-
-class PreparedImages(PreparedSplit):
-    """Images of one size stay uint8; of several, each is resized to image_shape."""
-
-    def __init__(self, builder, split, image_shape):
-        super().__init__(builder, split)
-        self._own_shape, self._image_shape = builder.info.features[self._source].shape, image_shape
-
-    def gather(self, indices):
-        encoded, labels = self._parse(indices, tf.int64)
-        return {'image': self._decode(encoded), 'label': labels}
-
-    def _decode(self, encoded):
-        if None in self._own_shape:
-            return decode_images(encoded, self._image_shape)
+    def _decode(self, values, field):
+        if isinstance(field, Label):
+            return tf.cast(values, tf.int32)
+        if not isinstance(field, Image) or field.encoded:
+            return values
 
         def decode(one):
-            return tf.ensure_shape(tf.io.decode_image(one, expand_animations=False), self._own_shape)
-        images = tf.map_fn(decode, encoded, fn_output_signature=tf.TensorSpec(self._own_shape, tf.uint8))
-        return tf.ensure_shape(images, [encoded.shape[0], *self._own_shape])
+            return tf.ensure_shape(tf.io.decode_image(one, expand_animations=False), field.shape)
+        images = tf.map_fn(decode, values, fn_output_signature=tf.TensorSpec(field.shape, tf.uint8))
+        return tf.ensure_shape(images, [values.shape[0], *field.shape])
 
 
-def open_tfds(name, image_shape, data_dir=None, text_features=None, tried=''):
+def open_tfds(name, data_dir=None, tried=''):
     """tried: what the caller has looked for already, for the message."""
     builder = _builder(name, data_dir)
-    if _is_translation(builder):
-        splits = _prepared(builder, lambda split: PreparedTexts(builder, split), tried)
-        _, target_language = builder.info.supervised_keys
-        return (*splits, text_features(splits[0], target_language))
-    image, label = _image_and_label(builder)
-    height, width, channels = image.shape
-    shape = image_shape((height or 0, width or 0, channels or 3))
-    if not all(shape):
-        raise UserError(f'`image_size` is needed for dataset={name}: its images vary in size. Received: image_size=0')
-    splits = _prepared(builder, lambda split: PreparedImages(builder, split, shape), tried)
-    return (*splits, ImageFeatures(shape, [label.int2str(i) for i in range(label.num_classes)]))
+    keys, fields = convert_fields(builder.info)
+    sources = _prepared(builder, lambda split: PreparedSplit(builder, split, keys, fields), tried)
+    return Dataset(name, *_three_splits(sources), fields=fields, origin=f'TensorFlow Datasets in {builder.data_dir}')
+
+
+def convert_fields(info):
+    """({our name: TFDS's key}, {our name: kind of field}) of all features that there is a kind for.
+
+    A pair that TFDS calls supervised gets the names source and target where both are texts (translations); any other
+    field keeps TFDS's name.
+    """
+    import tensorflow_datasets as tfds
+    features, keys, fields = info.features, {}, {}
+    pair = info.supervised_keys or ()
+    translation = isinstance(features, tfds.features.Translation) and len(pair) == 2
+    for key, feature in features.items() if hasattr(features, 'items') else ():
+        if translation and key in pair:
+            name, field = ('source', 'target')[pair.index(key)], Text(key)
+        elif isinstance(feature, tfds.features.Image) and feature.np_dtype == np.uint8 and len(feature.shape) == 3:
+            name, field = key, Image(tuple(size or 0 for size in feature.shape[:2]) + (feature.shape[2] or 3,))
+        elif isinstance(feature, tfds.features.ClassLabel):
+            name, field = key, Label(tuple(feature.int2str(i) for i in range(feature.num_classes)))
+        elif isinstance(feature, tfds.features.Text):
+            name, field = key, Text()
+        else:
+            continue
+        keys[name], fields[name] = key, field
+    return keys, fields
 
 
 def _builder(name, data_dir):
@@ -111,24 +114,8 @@ def _builder(name, data_dir):
                         f'{tfds.__version__}. Received: dataset={name!r} (configurations: {configs})') from error
 
 
-def _is_translation(builder):
-    import tensorflow_datasets as tfds
-    return isinstance(builder.info.features, tfds.features.Translation) and bool(builder.info.supervised_keys)
-
-
-def _image_and_label(builder):
-    import tensorflow_datasets as tfds
-    keys, features = builder.info.supervised_keys, builder.info.features
-    pair = [features[key] if key in features else None for key in keys] if keys and len(keys) == 2 else [None, None]
-    if not (isinstance(pair[0], tfds.features.Image) and pair[0].np_dtype == np.uint8
-            and isinstance(pair[1], tfds.features.ClassLabel)):
-        raise UserError(f'`dataset` {builder.info.full_name} is not a set of (image, label), and no translation: of '
-                        f'TensorFlow Datasets only those can be used. Received: supervised keys {keys}')
-    return pair
-
-
 def _prepared(builder, open_split, tried):
-    """Downloads and prepares what is not there yet, then opens the three splits. open_split: name -> source."""
+    """Downloads and prepares what is not there yet, then opens all splits. open_split: name -> source."""
     try:
         with _quiet():
             _download_and_prepare(builder)
@@ -139,7 +126,7 @@ def _prepared(builder, open_split, tried):
         looked = f'{tried}; ' if tried else ''
         raise Unavailable(f'`dataset` {builder.name} could not be had: {looked}looked in {builder.data_dir} and '
                           f'tried to prepare it there: {_short(error)}') from None
-    return _three_splits(sources)
+    return sources
 
 
 def _download_and_prepare(builder):
@@ -167,7 +154,7 @@ def _three_splits(sources):
 
 
 def _is_secret(test):
-    """imagenet2012 keeps its test labels secret: all are -1."""
+    """imagenet2012 and glue keep their test labels secret: all are -1."""
     return tf.reduce_any(test.gather(tf.range(1, dtype=tf.int64)).get('label', 0) < 0)
 
 

@@ -21,9 +21,11 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from data.messages import clean_pair, message_pairs
-from data.parallel import SentencePairs, hash_of, split_of
-from data.text import text_package
+from data.dataset import Dataset, Text
+from data.source import hash_of, split_of
+from data.sources.messages import clean_pair, message_pairs
+from data.sources.parallel import sentence_pairs
+from data.tokenizers.packages import text_package
 from errors import UserError
 
 HELD_OUT = 5          # % of the sentences for validation, and as many for test
@@ -41,11 +43,12 @@ class Catalog:
         return f'{self.path} {self.fingerprint} {len(self.pairs)}'
 
 
-def open_gettext(language, text_features, data_dir=None, **_):
-    """text_features: training source -> features."""
+def open_gettext(language, data_dir=None):
     splits, catalogs = read_corpus(language, data_dir)
-    train, *held_out = (SentencePairs(pairs, catalogs=map(str, catalogs)) for pairs in splits.values())
-    return train, *held_out, text_features(train, language)
+    sources = [sentence_pairs(pairs) for pairs in splits.values()]
+    fingerprint = '-'.join(source.fingerprint for source in sources)
+    return Dataset(f'gettext/{language}', *sources, fields={'source': Text('en'), 'target': Text(language)},
+                   origin=f'{len(catalogs)} catalogs, {fingerprint}', details=tuple(map(str, catalogs)))
 
 
 def read_corpus(language, data_dir=None):

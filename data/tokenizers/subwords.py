@@ -1,4 +1,4 @@
-"""Subwords: byte-pair encoding by SentencePiece (arXiv:1508.07909, arXiv:1808.06226), one vocabulary for both sides.
+"""Subwords: byte-pair encoding by SentencePiece (arXiv:1508.07909, arXiv:1808.06226).
 
 What the training split has no token for is spelt in bytes, so nothing is unknown. Text is normalised to Unicode's NFC,
 and a run of white space or control characters to one space; nothing else of it changes, so `decode` gives it back.
@@ -12,18 +12,15 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from data.text import (END, PADDING, SPECIAL, START, UNKNOWN, TextPairFeatures, before_end, end_and_pad, text_package,
-                       valid_utf8)
+from data.tokenizers.packages import text_package
+from data.tokenizers.special import PLAIN, valid_utf8
 from errors import UserError
 
-VOCABULARY_SIZE, LENGTH = 8_000, 64     # defaults
 COVERAGE = 0.9995                       # of the text's characters have tokens; the rest, rare, is spelt in bytes
-SENTENCES = 1_000_000                   # a tokeniser is trained on at most so many, evenly spaced
-CHUNK = 8_192
 
 
 class SubwordTokenizer(tf.Module):
-    """Strings [B] <-> ids [B, length], as data.text.Tokenizer, by a SentencePiece model, in the graph.
+    """Strings [B] <-> ids [B, length], as words.Tokenizer, by a SentencePiece model, in the graph.
 
     Args:
         model: the bytes that `train_subwords` returned.
@@ -31,6 +28,8 @@ class SubwordTokenizer(tf.Module):
     Raises:
         UserError: they are no such model, or tensorflow-text is missing.
     """
+
+    special = PLAIN
 
     def __init__(self, model):
         super().__init__()
@@ -41,6 +40,14 @@ class SubwordTokenizer(tf.Module):
             raise UserError(f'`tokenizer` must be a SentencePiece model. Received: {len(model)} bytes, '
                             f'beginning with {model[:20]!r}') from None
 
+    @property
+    def files(self):
+        return {'subwords.model': self.model}
+
+    @classmethod
+    def from_file(cls, content):
+        return cls(content)
+
     def _sentencepiece(self):
         # Made anew for each graph, not held: tensorflow-text's resource belongs to the op that made it, and
         # `set_random_seed` clears the cache of eager ops. Here it lives as long as the graph that uses it; an eager
@@ -48,27 +55,18 @@ class SubwordTokenizer(tf.Module):
         return self._library.SentencepieceTokenizer(self.model)
 
     def encode(self, strings, length):
-        """string [B] -> int32 [B, length]: the tokens and END, then PADDING; a longer text is cut, END is kept."""
+        """string [B] -> int32 [B, length]: the tokens and the end, then padding; a longer text is truncated."""
         strings = self._library.normalize_utf8(valid_utf8(strings), 'NFC')
         ids = self._sentencepiece().tokenize(strings)
-        return end_and_pad(tf.cast(ids, tf.int64), length, strings.shape[0])
+        return self.special.end_and_pad(tf.cast(ids, tf.int64), length, strings.shape[0])
 
     def decode(self, ids):
-        """int [B, T] -> string [B]: the tokens before the first END; bytes that are not UTF-8 become U+FFFD."""
-        return self._sentencepiece().detokenize(before_end(tf.cast(ids, tf.int32)))
+        """int [B, T] -> string [B]: the tokens before the first end; bytes that are not UTF-8 become U+FFFD."""
+        return self._sentencepiece().detokenize(self.special.before_end(tf.cast(ids, tf.int32)))
 
     def pieces(self, ids):
         """ids int [T] -> the subwords, a list of strings, to be shown; a space before a word is a low line."""
         return [piece.decode() for piece in self._sentencepiece().id_to_string(ids).numpy()]
-
-
-def subword_features(train, vocabulary_size, length, model=None, target_language=''):
-    """Features for a source of sentence pairs. model: a tokeniser's bytes; else one is trained on `train`."""
-    vocabulary_size, length = vocabulary_size or VOCABULARY_SIZE, length or LENGTH
-    if length < 2:
-        raise UserError(f'`max_length` must be at least 2, a token and the end. Received: max_length={length}')
-    tokenizer = SubwordTokenizer(model or train_subwords(_sentences(train), vocabulary_size))
-    return TextPairFeatures(tokenizer, tokenizer, length, length, target_language)
 
 
 def train_subwords(sentences, vocabulary_size):
@@ -78,7 +76,7 @@ def train_subwords(sentences, vocabulary_size):
         vocabulary_size: number of tokens, among them 4 special ones and 256 bytes.
 
     Returns:
-        The serialised model, whose special ids are those of data/text.py.
+        The serialised model, whose special ids are those of special.PLAIN.
 
     Raises:
         UserError: the text does not allow that size, or sentencepiece is missing.
@@ -90,21 +88,12 @@ def train_subwords(sentences, vocabulary_size):
         try:
             sentencepiece.SentencePieceTrainer.train(
                 sentence_iterator=iter(sentences), model_writer=written, model_type='bpe', vocab_size=vocabulary_size,
-                pad_id=PADDING, bos_id=START, eos_id=END, unk_id=UNKNOWN, unk_surface=SPECIAL[UNKNOWN],
+                pad_id=PLAIN.pad, bos_id=PLAIN.start, eos_id=PLAIN.end, unk_id=PLAIN.unknown, unk_surface='\ufffd',
                 byte_fallback=True, character_coverage=COVERAGE, normalization_rule_tsv=str(rules),
                 num_threads=1, shuffle_input_sentence=False, minloglevel=2)
         except (RuntimeError, OSError) as error:
             raise UserError(_explain(str(error), vocabulary_size)) from None
     return _without_path(written.getvalue())
-
-
-def _sentences(source):
-    """Both sides of a source's pairs, as bytes: all, or SENTENCES evenly spaced ones."""
-    step = max(1, -(-2 * source.num_examples // SENTENCES))
-    for start in range(0, source.num_examples, CHUNK * step):
-        pairs = source.gather(tf.range(start, min(start + CHUNK * step, source.num_examples), step, dtype=tf.int64))
-        for side in ('source', 'target'):
-            yield from pairs[side].numpy()
 
 
 def _white_space_rules():

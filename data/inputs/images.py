@@ -5,6 +5,48 @@ Letters of shapes: B images of h x w pixels and c channels, each unknown if need
 
 import tensorflow as tf
 
+from data.inputs.augment import AUGMENTATIONS, augment
+from errors import UserError, lookup
+
+
+class ImageInput:
+    """Images, or the bytes of image files, of any size -> float32 [B, H, W, C] in [0, 1]; the documents divide by 255.
+
+    Args:
+        dataset: a data.dataset.Dataset. name: of its field.
+        data: the recipe's section of images: `image_size` and `channels` (0 keeps the data set's own) and `augment`.
+
+    Raises:
+        UserError: the data set's images vary in size and no size is given.
+    """
+
+    def __init__(self, dataset, name, data):
+        field = dataset.fields[name]
+        height, width, channels = field.shape
+        self.shape = (data.image_size or height, data.image_size or width, data.channels or channels or 3)
+        if not all(self.shape):
+            raise UserError(f'`image_size` is needed for dataset={dataset.name}, whose images vary in size: they are '
+                            'resized to it. Received: image_size=0')
+        self._encoded = field.encoded
+        self._transform = lookup(AUGMENTATIONS, data.augment, 'augment')
+        self.sizes = {'input_shape': self.shape}
+        self.fields = [name]
+
+    def __call__(self, images):
+        """uint8 [B, h, w, c] (c is 1, 3 or 4), or strings [B] of encoded images -> float32 [B, H, W, C]."""
+        if images.dtype == tf.string:
+            images = decode_images(images, self.shape)
+        # Scale before resizing: most images are enlarged, so this touches fewer pixels.
+        return fit(tf.cast(images, tf.float32) / 255., self.shape)
+
+    def raw(self, images):
+        """A source's images -> what a served model gets: uint8 [B, h, w, c]."""
+        return tf.cast(decode_images(images, self.shape), tf.uint8) if self._encoded else images
+
+    def augment(self, x, draws):
+        """x [b, H, W, C] -> (x, moved [b, 8]), the recipe's random transform; None where nothing moved."""
+        return augment(x, self._transform, draws) if self._transform else (x, None)
+
 
 def fit(images, image_shape):
     """uint8 or float32 [B, h, w, c] (c is 1, 2, 3 or 4) -> float32 [B, H, W, C], in the same range of values."""

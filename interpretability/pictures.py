@@ -1,48 +1,21 @@
-"""A picture of what a Transformer looks at while it translates: arXiv:1706.03762, the figures of its appendix."""
+"""Pictures of what a model looks at, by matplotlib (of the extra `text`)."""
 
 import io
 import warnings
 
-import numpy as np
-import tensorflow as tf
-
-from data.text import END, PADDING, START
 from errors import UserError
 
 # Tried in this order for each character: matplotlib's own font has no Chinese, Japanese, Korean or Arabic ones.
 FONTS = ('DejaVu Sans', 'Noto Sans CJK SC', 'Noto Sans CJK JP', 'WenQuanYi Micro Hei', 'Noto Sans Arabic',
          'Noto Sans Hebrew', 'Noto Sans Devanagari')
-INCHES = 0.3      # a token
+INCHES = 0.3      # per token
 
 
-def cross_attention(model, features, source, ids):
-    """How much each token of a translation looks at each token of its source.
-
-    Args:
-        source: int32 [S], a sentence's tokens. ids: int32 [T], its translation's.
-
-    Returns:
-        float32 [layers, t, s], the mean over heads, rows sum to 1; the t and the s tokens as strings, END included.
-    """
-    s, t = (_real(tokens) for tokens in (source, ids))
-    weights = model.attention_weights({'source': source[None], 'target': tf.concat([[START], ids[:-1]], axis=0)[None]})
-    layers = [np.mean(value[0, :, :t, :s], axis=0, dtype='float32') for name, value in weights.items()
-              if name.endswith('/cross_attention')]                                            # each [t, s]
-    return np.stack(layers), features.target_tokenizer.pieces(ids[:t]), features.source_tokenizer.pieces(source[:s])
-
-
-def _real(tokens):
-    """The number of tokens up to the first END, or of all that are not padding."""
-    tokens = np.asarray(tokens)
-    ends = np.flatnonzero(tokens == END)
-    return int(ends[0]) + 1 if len(ends) else max(1, np.count_nonzero(tokens != PADDING))
-
-
-def draw(layers, targets, sources, format):
-    """A picture's bytes: one panel a layer, both sentences on the axes; dark is much.
+def draw_attention(layers, targets, sources, format):
+    """A picture's bytes: one panel per layer, both sentences on the axes; darker means more attention.
 
     Args:
-        layers, targets, sources: as `cross_attention` returns them.
+        layers, targets, sources: as attention.cross_attention returns them.
         format: png, pdf, svg, or another of matplotlib's.
 
     Raises:

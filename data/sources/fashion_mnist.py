@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data.features import ImageFeatures
+from data.dataset import Dataset, Image, Label
 from data.source import Subset, Tensors, split_indices
-from data.tfds import open_tfds
+from data.sources.tfds import open_tfds
 from errors import UserError
 
 DEBIAN = '/usr/share/datasets/fashion-mnist'
@@ -21,17 +21,17 @@ CLASSES = ['T-shirt/top', 'Trouser', 'Pullover', 'Dress', 'Coat', 'Sandal', 'Shi
 FILES = [f'{part}-{kind}-ubyte.gz' for part in ('train', 't10k') for kind in ('images-idx3', 'labels-idx1')]
 
 
-def open_fashion_mnist(image_shape, data_dir=None, **_):
+def open_fashion_mnist(data_dir=None):
     folder = _find_folder(data_dir)
     if folder is None:
         tried = f'looked for {FILES[0]} and its three companions in {", ".join(map(str, _folders(data_dir)))}'
-        return open_tfds('fashion_mnist', image_shape=image_shape, data_dir=data_dir, tried=tried)
+        return open_tfds('fashion_mnist', data_dir, tried)
     train_images, train_labels, test_images, test_labels = (read_idx(folder / name) for name in FILES)
     everything = Tensors(image=train_images[..., None], label=train_labels.astype(np.int32))     # [60000, 28, 28, 1]
     train, validation, _ = split_indices(len(train_images), VALIDATION, 0)
     test = Tensors(image=test_images[..., None], label=test_labels.astype(np.int32))
-    features = ImageFeatures(image_shape((28, 28, 1)), CLASSES)
-    return Subset(everything, train), Subset(everything, validation), test, features
+    return Dataset('fashion_mnist', Subset(everything, train), Subset(everything, validation), test,
+                   fields={'image': Image((28, 28, 1)), 'label': Label(tuple(CLASSES))}, origin=str(folder))
 
 
 def _folders(data_dir):

@@ -12,8 +12,9 @@ as 零, but zeros at a group's end are not read (十万一千); ten to nineteen 
 import numpy as np
 import tensorflow as tf
 
+from data.dataset import Dataset, Text
 from data.source import Subset, hash_arrays, split_indices
-from data.text import CharacterTokenizer, TextPairFeatures, WordTokenizer
+from data.tokenizers.words import CharacterTokenizer, WordTokenizer
 
 NUMBERS, VALIDATION, TEST = 1_000_000, 10_000, 10_000
 SMALL = ('zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen '
@@ -62,19 +63,21 @@ def _group(n):
 class NumberWords:
     """All pairs, by number: each side is two look-ups in a table of strings and a join."""
 
-    num_examples = NUMBERS
+    num_examples, in_memory = NUMBERS, False
 
     def __init__(self):
         self._english = Halves(english, 1000)
         self._chinese = Halves(chinese, 10_000)
         self.fingerprint = hash_arrays({**self._english.arrays('english'), **self._chinese.arrays('chinese')})
 
-    def gather(self, indices):
-        return {'source': self._english(indices), 'target': self._chinese(indices)}      # both string [B]
+    def gather(self, indices, fields=None):
+        sides = {'source': self._english, 'target': self._chinese}
+        return {name: sides[name](indices) for name in fields or sides}      # each string [B]
 
 
 class Halves:
-    """A rule that reads n as the words of n // unit and those of n % unit; the latter depend on whether a former is."""
+    """A rule that reads n as the words of n // unit and those of n % unit; the lower words depend on whether there
+    is an upper half."""
 
     def __init__(self, rule, unit):
         one = rule(unit)
@@ -92,9 +95,10 @@ class Halves:
         return tf.strings.join([tf.gather(tf.constant(self._upper), upper), tf.gather(tf.constant(self._lower), lower)])
 
 
-def open_number_words(**_):
+def open_number_words(data_dir=None):
     everything = NumberWords()
-    splits = [Subset(everything, part) for part in split_indices(NUMBERS, VALIDATION, TEST)]
+    splits = (Subset(everything, part) for part in split_indices(NUMBERS, VALIDATION, TEST))
     source = WordTokenizer(SMALL + TENS + ['hundred', 'thousand', 'and', '-'])
     target = CharacterTokenizer(DIGITS + ''.join(UNITS) + '万')
-    return (*splits, TextPairFeatures(source, target, SOURCE_LENGTH, TARGET_LENGTH, 'zh'))
+    return Dataset('number_words', *splits, fields={'source': Text('en', source, SOURCE_LENGTH),
+                                                    'target': Text('zh', target, TARGET_LENGTH)})

@@ -1,7 +1,7 @@
-"""Random transforms of a batch of training images, as a function of (seed, step, position in the global batch).
+"""Random transforms of a batch of training images.
 
-A transform maps (images [b, H, W, C], noise [b, 3] uniform in [0, 1)) to a projective transform [b, 8] of TensorFlow;
-one vectorised op then moves all pixels.
+A transform maps (images' shape [b, H, W, C], noise [b, 3] uniform in [0, 1)) to a projective transform [b, 8] of
+TensorFlow; one vectorised op then moves all pixels.
 """
 
 import tensorflow as tf
@@ -44,12 +44,14 @@ def flip_shift(shape, noise):
 AUGMENTATIONS = {'none': None, 'shift': shift, 'flip': flip, 'flip_shift': flip_shift}
 
 
-def augment(images, transform, seed, step, batch_size, first_row):
-    """images [b, H, W, C]: rows first_row .. first_row+b of the global batch of this step."""
+def augment(images, transform, draws):
+    """images [b, H, W, C] -> (images, moved [b, 8]): the projective transform that each image went through.
+
+    Boxes and masks that belong to an image move by the same `moved`. draws: a draws.Draws of these rows.
+    """
     b, height, width, _ = images.shape
-    # Drawn for the whole global batch, then sliced: the same image gets the same noise on any number of replicas.
-    noise = tf.random.stateless_uniform([batch_size, 3], seed=tf.stack([tf.cast(seed, tf.int64), step]))
-    noise = noise[first_row:first_row + b]
-    return tf.raw_ops.ImageProjectiveTransformV3(
-        images=images, transforms=transform(images.shape, noise), output_shape=tf.constant([height, width]),
+    moved = transform(images.shape, draws.uniform('augment', (b, 3)))
+    images = tf.raw_ops.ImageProjectiveTransformV3(
+        images=images, transforms=moved, output_shape=tf.constant([height, width]),
         fill_value=0., interpolation='NEAREST', fill_mode='CONSTANT')
+    return images, moved

@@ -1,0 +1,1 @@
+"""Where data sets come from: each module gives raw fields and knows no model."""

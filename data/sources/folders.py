@@ -1,0 +1,67 @@
+"""What all folders of a user's own data share: where they are found, and how they are split.
+
+    FOLDER/...            split 80 : 10 : 10 by a hash of each example
+    FOLDER/train/...      your own split: train/, validation/ (or val/, valid/, dev/), test/
+
+A split that is not there is taken from train by the hash, 10 % each, so adding examples moves none from split to split.
+"""
+
+from pathlib import Path
+
+from errors import UserError
+
+SPLITS = {'train': ('train',), 'validation': ('validation', 'val', 'valid', 'dev'), 'test': ('test',)}
+HELD_OUT = 10     # % of the examples for validation, and as many for test
+
+
+def find_folder(path, data_dir):
+    """The folder that files/PATH names: PATH itself, or DATA_DIR/PATH."""
+    tried = [Path(path).expanduser(), *([Path(data_dir).expanduser() / path] if data_dir and path else [])]
+    found = next((folder for folder in tried if path and folder.is_dir()), None)
+    if found is None:
+        raise UserError(f'`dataset` files/FOLDER needs a folder that exists. Received: dataset=files/{path}; '
+                        f'looked for {" and ".join(str(folder.absolute()) for folder in tried)}')
+    return found
+
+
+def own_splits(folder, suffix=''):
+    """{split: its path below a folder, or None}: `train`, or with a suffix `train.tsv`."""
+    return {split: next((folder / f'{name}{suffix}' for name in names if (folder / f'{name}{suffix}').exists()), None)
+            for split, names in SPLITS.items()}
+
+
+def three_splits(own, whole, split_of):
+    """{split: [examples]} from the splits that a user has made.
+
+    Args:
+        own: {'validation': [examples] or None, 'test': ...}. whole: all other examples.
+        split_of: function (example) -> the split that its hash names.
+    """
+    splits = {'train': [], **{split: list(examples or ()) for split, examples in own.items()}}
+    for example in whole:
+        by_hash = split_of(example)
+        splits['train' if own.get(by_hash) is not None else by_hash].append(example)
+    return splits
+
+
+def check_not_empty(folder, splits, what):
+    """Raises UserError where a split has no examples. what: their name in the message, images or sentences."""
+    empty = [split for split, examples in splits.items() if not examples]
+    if empty:
+        counts = ', '.join(f'{len(examples)} {split}' for split, examples in splits.items())
+        raise UserError(f'`dataset` {folder} gives an empty split: {", ".join(empty)} (received {counts}); '
+                        f'add {what}, or make sub-folders train/, validation/ and test/')
+
+
+def check_classes(folder, splits, classes):
+    """Raises UserError unless there are two classes, and train has all that the other splits have.
+
+    splits: {split: [(class name, example)]}. classes: those of train.
+    """
+    found = {class_name for examples in splits.values() for class_name, _ in examples}
+    if len(found) == 1:
+        raise UserError(f'`dataset` {folder} must have at least two classes. Received: only {found.pop()!r}')
+    for split, examples in splits.items():
+        unknown = sorted({class_name for class_name, _ in examples} - set(classes))
+        if unknown:
+            raise UserError(f'`dataset` {folder}: {split} has classes that train has not: {", ".join(unknown)}')
