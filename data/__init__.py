@@ -47,7 +47,7 @@ def open_dataset(name, data_dir=None):
             return open_folder(name, find_folder(name.removeprefix(FOLDER), data_dir))
         if own := _own_folder(name, data_dir):
             return open_folder(name, own)
-        return open_tfds(name, data_dir, f'{Path(data_dir).expanduser() / name} is no folder' if data_dir else '')
+        return open_tfds(name, data_dir, f'{Path(data_dir).expanduser() / name} is no folder of data' if data_dir else '')
     except Unavailable as error:
         raise UserError(_explain(name, error)) from None
 
@@ -55,7 +55,7 @@ def open_dataset(name, data_dir=None):
 def _own_folder(name, data_dir):
     """DATA_DIR/NAME, unless TensorFlow Datasets prepared it there."""
     folder = Path(data_dir).expanduser() / name if data_dir else None
-    if folder is None or not folder.is_dir() or _is_tfds(folder):
+    if folder is None or not folder.is_dir() or not any(folder.iterdir()) or _is_tfds(folder):
         return None
     return folder
 

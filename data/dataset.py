@@ -66,6 +66,10 @@ class Dataset:
     def split(self, name):
         return {'train': self.train, 'validation': self.validation, 'test': self.test}[name]
 
+    @property
+    def fingerprint(self):
+        return '-'.join(source.fingerprint for source in (self.train, self.validation, self.test))
+
     def of_kind(self, kind):
         """[names] of the fields of a kind."""
         return [name for name, field in self.fields.items() if isinstance(field, kind)]

@@ -62,6 +62,13 @@ def _logits(outputs):
 class LargestState(keras.layers.Layer):
     """The largest value of each feature over the tokens: x [B, T, D], tokens bool [B, T] -> [B, D]."""
 
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.supports_masking = True  # Keras's own masks end here
+
+    def compute_mask(self, inputs, previous_mask=None):
+        return None
+
     def call(self, x, tokens):
         # Every text has a token, its end, so the maximum is never that of nothing.
         return ops.max(ops.where(tokens[:, :, None], x, ops.cast(-1e4, x.dtype)), axis=1)

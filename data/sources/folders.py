@@ -53,14 +53,15 @@ def check_not_empty(folder, splits, what):
                         f'add {what}, or make sub-folders train/, validation/ and test/')
 
 
-def check_classes(folder, splits, classes):
-    """Raises UserError unless there are two classes, and train has all that the other splits have.
+def check_classes(folder, splits, classes, what):
+    """Raises UserError unless there are two classes, no split is empty, and train has all classes of the others.
 
-    splits: {split: [(class name, example)]}. classes: those of train.
+    splits: {split: [(class name, example)]}. classes: those of train. what: as `check_not_empty`.
     """
     found = {class_name for examples in splits.values() for class_name, _ in examples}
     if len(found) == 1:
         raise UserError(f'`dataset` {folder} must have at least two classes. Received: only {found.pop()!r}')
+    check_not_empty(folder, splits, what)
     for split, examples in splits.items():
         unknown = sorted({class_name for class_name, _ in examples} - set(classes))
         if unknown:

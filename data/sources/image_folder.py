@@ -11,7 +11,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from data.dataset import Dataset, Image, Label
-from data.sources.folders import check_classes, check_not_empty, own_splits, three_splits
+from data.sources.folders import check_classes, own_splits, three_splits
 from errors import UserError
 
 SIGNATURES = (b'\xff\xd8\xff', b'\x89PNG\r\n\x1a\n', b'BM', b'GIF87a', b'GIF89a')
@@ -57,9 +57,7 @@ def open_image_folder(name, folder):
         raise UserError(f'`dataset` {folder} holds no images: put them into one sub-folder per class; '
                         f'nor texts: in sub-folders, train.tsv, or source.txt and target.txt')
     classes = sorted({class_name for class_name, _ in splits['train']})
-    check_classes(folder, {split: examples for split, examples in splits.items() if split == 'train'}, classes)
-    check_not_empty(folder, splits, 'images')
-    check_classes(folder, splits, classes)
+    check_classes(folder, splits, classes, 'images')
     _check_contents(folder, [file for examples in splits.values() for _, file in examples])
     sources = (ImageFiles(folder, [file for _, file in examples], classes,
                           [classes.index(class_name) for class_name, _ in examples])

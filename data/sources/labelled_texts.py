@@ -13,7 +13,7 @@ import numpy as np
 
 from data.dataset import Dataset, Label, Text
 from data.source import Tensors, split_of
-from data.sources.folders import HELD_OUT, check_classes, check_not_empty, own_splits, three_splits
+from data.sources.folders import HELD_OUT, check_classes, own_splits, three_splits
 from data.sources.parallel import read_lines
 from errors import UserError
 
@@ -57,9 +57,8 @@ def open_labelled_files(name, folder):
 
 def _open(name, folder, own, whole):
     splits = three_splits(own, whole, lambda example: split_of(example[1], HELD_OUT))
-    check_not_empty(folder, splits, 'texts')
     classes = tuple(sorted({label for label, _ in splits['train']}))
-    check_classes(folder, splits, classes)
+    check_classes(folder, splits, classes, 'texts')
     number = {label: i for i, label in enumerate(classes)}
     sources = (Tensors(text=np.array([text for _, text in examples], object),
                        label=np.array([number[label] for label, _ in examples], np.int32))

@@ -9,10 +9,11 @@ import pytest
 import tensorflow as tf
 
 from data import open_dataset
-from data.catalogs import HELD_OUT, find_catalogs, read_corpus
 from data.gettext import main, write_corpus
-from data.parallel import split_of
+from data.source import split_of
+from data.sources.catalogs import HELD_OUT, find_catalogs, read_corpus
 from errors import UserError
+from tests.opened import opened
 
 VERBS = {'open': 'öffnen', 'close': 'schließen', 'read': 'lesen', 'write': 'schreiben', 'delete': 'löschen'}
 NOUNS = {'file': 'Datei', 'disk': 'Platte', 'page': 'Seite', 'line': 'Zeile', 'network': 'Netz', 'folder': 'Ordner'}
@@ -56,12 +57,13 @@ def test_the_pairs_are_the_messages(machine):
 
 
 def test_open_dataset(machine):
-    dataset = open_dataset('gettext/de', data_dir=str(machine), **SMALL)
+    dataset, task = opened('gettext/de', 'translation', data_dir=str(machine), **SMALL)
     assert sum(dataset.split(split).num_examples for split in ('train', 'validation', 'test')) == len(MESSAGES)
-    assert len(dataset.catalogs) == 2 and str(folder_of(machine) / 'a.mo') in dataset.catalogs[0]
+    assert len(dataset.details) == 2 and str(folder_of(machine) / 'a.mo') in dataset.details[0]
     assert str(dataset).endswith(f'test, from 2 catalogs, {dataset.fingerprint}')
     source = dataset.test.gather(tf.range(1, dtype=tf.int64))['source'].numpy()[0].decode()
-    assert split_of(source, HELD_OUT) == 'test' and dataset.features.sizes['source_vocabulary_size'] == 340
+    assert split_of(source, HELD_OUT) == 'test' and task.sizes['source_vocabulary_size'] == 340
+    assert task.language == 'de'
 
 
 def test_a_sentence_is_in_one_split_whatever_its_case_and_punctuation(machine):
@@ -158,9 +160,10 @@ def test_the_catalogs_of_this_machine():
 def test_written_and_read_back(machine, tmp_path):
     folder = tmp_path / 'out' / 'german'
     assert write_corpus('de', folder, machine).startswith(f'{folder}: ')
-    written, read = (open_dataset(name, data_dir=str(machine), **SMALL) for name in (f'files/{folder}', 'gettext/de'))
+    (written, from_files), (read, from_catalogs) = (opened(name, 'translation', data_dir=str(machine), **SMALL)
+                                                    for name in (f'files/{folder}', 'gettext/de'))
     assert written.fingerprint == read.fingerprint
-    assert written.features.tokenizer_model == read.features.tokenizer_model
+    assert from_files.tokenizer_files == from_catalogs.tokenizer_files
     assert len((folder / 'catalogs.txt').read_text().splitlines()) == 2
     assert [path.name for path in folder.parent.iterdir()] == ['german']
 

@@ -6,9 +6,10 @@ import tensorflow as tf
 from PIL import Image
 
 from data import open_dataset
-from data.image_folder import _split_of
 from data.pipeline import evaluation_slices, training_slices
+from data.sources.image_folder import _split_of
 from errors import UserError
+from tests.opened import opened
 
 FORMATS = ['png', 'jpg', 'bmp', 'gif']
 
@@ -38,18 +39,18 @@ def test_own_split(folder):
     for split, count in (('train', 6), ('val', 3), ('test', 2)):
         for seed in range(count):
             write(folder / 'own' / split / f'class {seed % 2}' / f'{seed}.png', seed)
-    dataset = open_dataset(f'files/{folder}/own', image_size=8)
-    assert str(dataset) == f'files/{folder}/own: 6 train, 3 validation, 2 test'
-    assert dataset.features.class_names == ['class 0', 'class 1']
+    dataset = open_dataset(f'files/{folder}/own')
+    assert str(dataset) == f'files/{folder}/own: 6 train, 3 validation, 2 test, from {folder}/own'
+    assert dataset.fields['label'].names == ('class 0', 'class 1')
     assert dataset.validation.gather(tf.constant([0, 1, 2], tf.int64))['label'].numpy().tolist() == [0, 0, 1]
 
 
 def test_split_by_hash_is_kept_when_files_are_added(folder):
-    before = open_dataset(f'files/{folder}', image_size=8)
+    before = open_dataset(f'files/{folder}')
     names = {split: split_names(before, split) for split in ('train', 'validation', 'test')}
     assert sum(map(len, names.values())) == len(set.union(*names.values())) == 80
     write(folder / 'cat' / 'new.png')
-    after = open_dataset(f'files/{folder}', image_size=8)
+    after = open_dataset(f'files/{folder}')
     assert all(names[split] <= split_names(after, split) for split in names)
     assert before.fingerprint != after.fingerprint
 
@@ -60,7 +61,7 @@ def test_a_missing_split_is_taken_from_train(folder):
         (folder / name).rename(folder / 'train' / name)
     for name in ('cat', 'dog'):
         write(folder / 'test' / name / 'a.png')
-    dataset = open_dataset(f'files/{folder}', image_size=8)
+    dataset = open_dataset(f'files/{folder}')
     validation = split_names(dataset, 'validation')
     assert dataset.test.num_examples == 2 and dataset.train.num_examples + len(validation) == 80
     assert all(_split_of(name) == 'validation' for name in validation)
@@ -68,14 +69,14 @@ def test_a_missing_split_is_taken_from_train(folder):
 
 def test_train_may_be_a_class(folder):
     (folder / 'cat').rename(folder / 'train')
-    assert open_dataset(f'files/{folder}', image_size=8).features.class_names == ['dog', 'train']
+    assert open_dataset(f'files/{folder}').fields['label'].names == ('dog', 'train')
 
 
 @pytest.mark.parametrize('channels', [0, 1, 3])
 def test_batches_hold_the_files_pixels(folder, channels):
-    dataset = open_dataset('files/pets', image_size=12, channels=channels, data_dir=str(folder.parent))
+    dataset, task = opened('files/pets', image_size=12, channels=channels, data_dir=str(folder.parent))
     count = dataset.train.num_examples
-    x, y, _ = next(iter(evaluation_slices(dataset.train, dataset.features, batch_size=count)()))
+    x, y, *_ = next(iter(evaluation_slices(task.rows(dataset.train), task.batch, batch_size=count)()))
     assert x.shape == (count, 12, 12, channels or 3)
     for i in range(8):
         path = dataset.train._paths[i].numpy().decode()
@@ -86,8 +87,8 @@ def test_batches_hold_the_files_pixels(folder, channels):
 
 
 def test_training_batches(folder):
-    dataset = open_dataset(f'files/{folder}', image_size=12)
-    batches = training_slices(dataset.train, dataset.features, batch_size=8, seed=0, transform='flip')()
+    dataset, task = opened(f'files/{folder}', image_size=12, augment='flip')
+    batches = training_slices(task.rows(dataset.train, True), task.batch, batch_size=8, seed=0)()
     x, y, weights = next(iter(batches))
     assert (x.shape, y.shape, float(tf.reduce_sum(weights))) == ((8, 12, 12, 3), (8,), 8.)
     assert 0 <= float(tf.reduce_min(x)) < float(tf.reduce_max(x)) <= 1
@@ -96,21 +97,22 @@ def test_training_batches(folder):
 @pytest.mark.parametrize('mode', ['RGBA', 'L', 'LA', 'P', '1'])
 def test_other_png_modes(folder, mode):
     path = write(folder / 'cat' / f'mode{mode}.png', mode=mode)
-    dataset = open_dataset(f'files/{folder}', image_size=12)
+    dataset, task = opened(f'files/{folder}', image_size=12)
     sources = (dataset.train, dataset.validation, dataset.test)
     source, index = next((s, i) for s in sources for i, p in enumerate(s._paths.numpy()) if p.decode() == str(path))
-    assert source.gather(tf.constant([index], tf.int64))['image'].shape == (1, 12, 12, 3)
+    assert task.rows(source).gather(tf.constant([index], tf.int64))['x'].shape == (1, 12, 12, 3)
 
 
 def test_hidden_files_and_files_beside_the_classes_are_left_out(folder):
     (folder / 'README.txt').write_text('about')
     (folder / 'cat' / '.DS_Store').write_text('x')
-    assert sum(open_dataset(f'files/{folder}', image_size=8).split(s).num_examples
+    assert sum(open_dataset(f'files/{folder}').split(s).num_examples
                for s in ('train', 'validation', 'test')) == 80
 
 
 def test_a_broken_file_is_found(folder):
-    source = open_dataset(f'files/{folder}', image_size=8).train
+    dataset, task = opened(f'files/{folder}', image_size=8)
+    source = dataset.train
     assert source.find_unreadable() is None
     path = source._paths[5].numpy().decode()
     with open(path, 'rb') as file:
@@ -118,7 +120,7 @@ def test_a_broken_file_is_found(folder):
     with open(path, 'wb') as file:
         file.write(start)
     with pytest.raises(tf.errors.InvalidArgumentError):
-        source.gather(tf.constant([5], tf.int64))
+        task.rows(source).gather(tf.constant([5], tf.int64))
     assert source.find_unreadable() == path
     (folder.parent / 'gone').mkdir()
     folder.rename(folder.parent / 'gone' / 'pets')
@@ -129,27 +131,27 @@ def test_a_broken_file_is_found(folder):
 def test_what_is_no_image_is_named(folder, name, content):
     (folder / 'dog' / name).write_bytes(content)
     with pytest.raises(UserError, match=f'1 of 81 files are not JPEG, PNG, BMP or GIF images; the first is dog/{name}'):
-        open_dataset(f'files/{folder}', image_size=8)
+        open_dataset(f'files/{folder}')
 
 
 def test_errors(folder, tmp_path):
     with pytest.raises(UserError, match='`image_size` is needed for dataset=files/'):
-        open_dataset(f'files/{folder}')
+        opened(f'files/{folder}')
     for path in ('', 'nowhere', str(folder / 'cat' / '0.png')):
         with pytest.raises(UserError, match='needs a folder that exists. Received: dataset=files/'):
-            open_dataset(f'files/{path}', image_size=8, data_dir=str(tmp_path))
+            open_dataset(f'files/{path}', data_dir=str(tmp_path))
     (tmp_path / 'hollow' / 'cat').mkdir(parents=True)
-    with pytest.raises(UserError, match='holds no images: put them into one sub-folder a class'):
-        open_dataset(f'files/{tmp_path}/hollow', image_size=8)
+    with pytest.raises(UserError, match='holds no images: put them into one sub-folder per class'):
+        open_dataset(f'files/{tmp_path}/hollow')
     write(tmp_path / 'hollow' / 'cat' / 'a.png')
     with pytest.raises(UserError, match='must have at least two classes .* only \'cat\''):
-        open_dataset(f'files/{tmp_path}/hollow', image_size=8)
+        open_dataset(f'files/{tmp_path}/hollow')
     for split in ('train', 'test'):
         for name in ('cat', 'dog'):
             write(tmp_path / 'few' / split / name / 'c.png')
     with pytest.raises(UserError, match='gives an empty split: validation .received 2 train, 0 validation, 2 test'):
-        open_dataset(f'files/{tmp_path}/few', image_size=8)
+        open_dataset(f'files/{tmp_path}/few')
     for name in ('cat', 'emu'):
         write(tmp_path / 'few' / 'validation' / name / 'c.png')
     with pytest.raises(UserError, match='validation has classes that train has not: emu'):
-        open_dataset(f'files/{tmp_path}/few', image_size=8)
+        open_dataset(f'files/{tmp_path}/few')

@@ -4,19 +4,22 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data.augment import SHIFT, augment, flip, flip_shift, shift
-from data.features import ImageFeatures
-from data.images import decode_images, fit, match_channels
+from data.dataset import Image, Label
+from data.inputs.augment import SHIFT, augment, flip, flip_shift, shift
+from data.inputs.images import decode_images, fit, match_channels
+from data.source import Tensors
+from draws import Draws
+from tests.opened import one_source, task_of
 
 IMAGES = np.random.RandomState(0).randint(1, 256, (64, 24, 36, 3)).astype(np.float32)
 
 
 def noise_of(seed, step, batch_size):
-    return tf.random.stateless_uniform([batch_size, 3], seed=[seed, step]).numpy()
+    return Draws(seed, step).uniform('augment', (batch_size, 3)).numpy()
 
 
 def augmented(transform, step=5):
-    return augment(tf.constant(IMAGES), transform, 7, tf.constant(step, tf.int64), len(IMAGES), 0).numpy()
+    return augment(tf.constant(IMAGES), transform, Draws(7, step))[0].numpy()
 
 
 def numpy_shift(image, down, right):
@@ -82,11 +85,12 @@ def test_shrinking_averages():
 
 
 def test_inputs_are_in_0_to_1():
-    features = ImageFeatures((8, 8, 3), ['a', 'b'])
-    white = tf.fill([2, 4, 4, 1], tf.constant(255, tf.uint8))
-    x, y, weights = features.batch({'image': white, 'label': tf.constant([0, 1])})
+    white = Tensors(image=np.full([2, 4, 4, 1], 255, np.uint8), label=np.array([0, 1]))
+    dataset = one_source(white, image=Image((4, 4, 1)), label=Label(('a', 'b')))
+    task = task_of('classification', dataset, image_size=8, channels=3)
+    x, y, weights = task.batch(task.rows(white).gather(tf.range(2, dtype=tf.int64)), Draws(0))
     np.testing.assert_allclose(x, np.ones((2, 8, 8, 3)), atol=1e-6)
-    assert (y.dtype, weights.dtype, features.sizes) == (tf.int32, tf.float32, {'input_shape': (8, 8, 3), 'outputs': 2})
+    assert (y.dtype, weights.dtype, task.sizes) == (tf.int32, tf.float32, {'input_shape': (8, 8, 3), 'outputs': 2})
 
 
 def test_decoded_files_and_arrays_give_the_same_input():

@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from data.messages import CODE, LONGEST, clean_pair, message_pairs
+from data.sources.messages import CODE, LONGEST, clean_pair, message_pairs
 
 
 @pytest.mark.parametrize('english, translation, cleaned', [

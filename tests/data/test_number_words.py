@@ -5,8 +5,10 @@ import pytest
 import tensorflow as tf
 
 from data import open_dataset
-from data.number_words import NUMBERS, SOURCE_LENGTH, TARGET_LENGTH, NumberWords, chinese, english
 from data.pipeline import evaluation_slices
+from data.sources.number_words import NUMBERS, SOURCE_LENGTH, TARGET_LENGTH, NumberWords, chinese, english
+from errors import UserError
+from tests.opened import opened
 
 CHINESE_DIGITS = {character: value for value, character in enumerate('零一二三四五六七八九')}
 CHINESE_UNITS = {'十': 10, '百': 100, '千': 1000}
@@ -97,17 +99,25 @@ def test_splits_are_disjoint_and_complete():
 
 
 def test_lengths_and_vocabularies_are_as_short_as_the_data_allows(all_words):
-    features = open_dataset('number_words').features
-    for tokenizer, words, length in ((features.source_tokenizer, all_words['source'], SOURCE_LENGTH),
-                                     (features.target_tokenizer, all_words['target'], TARGET_LENGTH)):
+    _, task = opened('number_words', 'translation')
+    assert (task.source.length, task.target.length) == (SOURCE_LENGTH, TARGET_LENGTH)
+    for tokenizer, words, length in ((task.source.tokenizer, all_words['source'], SOURCE_LENGTH),
+                                     (task.target.tokenizer, all_words['target'], TARGET_LENGTH)):
         tokens = tokenizer.split(tf.constant(words[777_000:778_000] + words[:20_000]))
         assert int(tf.reduce_max(tokens.row_lengths())) + 1 == length
         assert set(tf.unique(tokens.flat_values)[0].numpy().tolist()) == {token.encode() for token in tokenizer.tokens}
 
 
 def test_an_evaluation_counts_every_token_once():
-    dataset = open_dataset('number_words')
-    batches = evaluation_slices(dataset.validation, dataset.features, batch_size=768)()
-    total = sum(float(tf.reduce_sum(weights)) for _, _, weights in batches)
+    dataset, task = opened('number_words', 'translation')
+    batches = evaluation_slices(task.rows(dataset.validation), task.batch, batch_size=768)()
+    total = sum(float(tf.reduce_sum(weights)) for _, _, weights, _ in batches)
     targets = dataset.validation.gather(tf.range(10_000, dtype=tf.int64))['target']
     assert total == int(tf.reduce_sum(tf.strings.length(targets, unit='UTF8_CHAR') + 1))
+
+
+def test_a_setting_that_the_data_set_decides_is_refused():
+    assert opened('number_words', 'translation', max_length=9)[1].source.length == 9
+    for name, value in (('vocabulary_size', 99), ('tokenizer', 'words')):
+        with pytest.raises(UserError, match=f'`{name}` is for datasets without a tokenizer of their own; number_words'):
+            opened('number_words', 'translation', **{name: value})

@@ -11,17 +11,15 @@ import pytest
 import tensorflow as tf
 
 import data
-from data import fashion_mnist, open_dataset, records
-from data.number_words import chinese, english
+from data import open_dataset
 from data.pipeline import training_slices
-from data.tfds import open_tfds
+from data.sources import fashion_mnist, records
+from data.sources.number_words import chinese, english
+from data.sources.tfds import open_tfds
 from errors import UserError
+from tests.opened import opened, task_of
 
 needs_fashion = pytest.mark.skipif(not Path(fashion_mnist.DEBIAN).is_dir(), reason='needs dataset-fashion-mnist')
-
-
-def keep(shape):
-    return shape
 
 
 def everything(source):
@@ -31,10 +29,10 @@ def everything(source):
 @needs_fashion
 def test_fashion_mnist():
     dataset = open_dataset('fashion_mnist')
-    assert str(dataset) == 'fashion_mnist: 55,000 train, 5,000 validation, 10,000 test'
+    assert str(dataset) == f'fashion_mnist: 55,000 train, 5,000 validation, 10,000 test, from {fashion_mnist.DEBIAN}'
     labels = [everything(dataset.split(split))['label'].numpy() for split in ('train', 'validation', 'test')]
     assert np.bincount(np.concatenate(labels[:2])).tolist() == [6000] * 10 == (6 * np.bincount(labels[2])).tolist()
-    assert dataset.features.sizes == {'input_shape': (28, 28, 1), 'outputs': 10}
+    assert task_of('classification', dataset).sizes == {'input_shape': (28, 28, 1), 'outputs': 10}
 
 
 def write_idx(path, array):
@@ -56,9 +54,9 @@ def tiny_fashion(tmp_path, monkeypatch):
 
 
 def test_fashion_mnist_below_data_dir(tiny_fashion):
-    dataset = open_dataset('fashion_mnist', image_size=32, channels=3, data_dir=str(tiny_fashion.parent))
-    assert str(dataset) == 'fashion_mnist: 5 train, 1 validation, 6 test'
-    x, _, _ = next(iter(training_slices(dataset.train, dataset.features, batch_size=4, seed=0)()))
+    dataset, task = opened('fashion_mnist', image_size=32, channels=3, data_dir=str(tiny_fashion.parent))
+    assert str(dataset) == f'fashion_mnist: 5 train, 1 validation, 6 test, from {tiny_fashion}'
+    x, _, _ = next(iter(training_slices(task.rows(dataset.train), task.batch, batch_size=4, seed=0)()))
     assert x.shape == (4, 32, 32, 3)
 
 
@@ -70,8 +68,8 @@ def test_a_damaged_idx_file_is_named(tiny_fashion, content):
 
 
 def test_unknown_names():
-    known = ('one of digits, diabetes, number_words, fashion_mnist, gettext/LANG, files/FOLDER, or a name of '
-             'TensorFlow Datasets')
+    known = ('one of digits, diabetes, number_words, fashion_mnist, gettext/LANG, files/FOLDER, a folder of '
+             '`data_dir` .or CONGRUENT_DATA., or a name of TensorFlow Datasets')
     for name, hint in (('digit', 'Did you mean digits'), ('cifar_10', 'Did you mean cifar10'), ('', ''), ('a b', '')):
         with pytest.raises(UserError, match=f'{known}.*dataset={name!r} .*has none of that name.{{0,3}}{hint}'):
             open_dataset(name)
@@ -85,12 +83,8 @@ def test_tensorflow_datasets_not_installed(monkeypatch):
 
 
 def test_what_tensorflow_datasets_has_but_we_cannot_use(tmp_path):
-    with pytest.raises(UserError, match='not a set of .image, label., and no translation: .*supervised keys .*text'):
-        open_dataset('imdb_reviews', data_dir=str(tmp_path))
     with pytest.raises(UserError, match='configuration of cifar10 .*dataset=\'cifar10/foo\' .configurations: none'):
         open_dataset('cifar10/foo', data_dir=str(tmp_path))
-    with pytest.raises(UserError, match='`image_size` is needed for dataset=oxford_flowers102'):
-        open_dataset('oxford_flowers102', data_dir=str(tmp_path))
 
 
 def test_a_translation_set_of_tensorflow_datasets(tmp_path):
@@ -111,15 +105,16 @@ def test_a_translation_set_of_tensorflow_datasets(tmp_path):
         def _generate_examples(self, first, last):
             yield from ((n, {'en': english(n), 'zh': chinese(n)}) for n in range(first, last))
 
-    dataset = open_dataset('tiny_translation', data_dir=str(tmp_path), vocabulary_size=310, max_length=30)
-    assert str(dataset) == 'tiny_translation: 270 train, 30 validation, 40 test'
+    dataset, task = opened('tiny_translation', 'translation', data_dir=str(tmp_path), vocabulary_size=310,
+                           max_length=30)
+    assert str(dataset).startswith('tiny_translation: 270 train, 30 validation, 40 test, from TensorFlow Datasets in')
     examples = [tf.function(everything)(dataset.split(split)) for split in ('train', 'validation', 'test')]
     found = [(source.decode(), target.decode()) for part in examples
              for source, target in zip(part['source'].numpy(), part['target'].numpy())]
     assert sorted(found) == sorted((chinese(n), english(n)) for n in range(340))
-    _, y, _ = next(iter(training_slices(dataset.train, dataset.features, batch_size=8, seed=0)()))
-    assert all(text.decode() in [english(n) for n in range(300)] for text in dataset.features.decode(y).numpy())
-    assert dataset.features.target_language == 'en' and len(dataset.features.tokenizer_model) > 1000
+    _, y, _ = next(iter(training_slices(task.rows(dataset.train), task.batch, batch_size=8, seed=0)()))
+    assert all(text.decode() in [english(n) for n in range(300)] for text in task.decode(y).numpy())
+    assert task.language == 'en' and len(task.tokenizer_files['subwords.model']) > 1000
 
 
 def test_a_failed_download_is_one_line_and_can_be_tried_again(tmp_path, monkeypatch, capfd):
@@ -130,8 +125,8 @@ def test_a_failed_download_is_one_line_and_can_be_tried_again(tmp_path, monkeypa
     monkeypatch.setattr(requests.Session, 'get', no_network)
     monkeypatch.setattr(fashion_mnist, 'DEBIAN', str(tmp_path / 'none'))
     for _ in range(2):
-        with pytest.raises(UserError, match='could not be had: looked in .*cifar10.* and tried to prepare it there: '
-                                            'ConnectionError: no connection to example.org. These need no network: '):
+        with pytest.raises(UserError, match='could not be had: .*cifar10 is no folder of data; looked in .*cifar10.* '
+                                            'and tried to prepare it there: ConnectionError: no connection to example.org. These need no network: '):
             open_dataset('cifar10', data_dir=str(tmp_path))
         assert not list((tmp_path / 'cifar10').iterdir())
     with pytest.raises(UserError, match='looked for train-images-idx3-ubyte.gz and its three .*none; looked'):
@@ -165,9 +160,11 @@ def test_a_record_file_that_is_cut_short(tmp_path, monkeypatch):
 EXIT = """
 import sys
 from data.pipeline import training_slices
-from data.tfds import open_tfds
-train, *_, features = open_tfds('fashion_mnist', image_shape=lambda shape: shape, data_dir=sys.argv[1])
-iterator = iter(training_slices(train, features, batch_size=64, seed=0)())
+from data.sources.tfds import open_tfds
+dataset = open_tfds('fashion_mnist', data_dir=sys.argv[1])
+def batch(rows, draws, training):
+    return rows['image'], rows['label'], 1.
+iterator = iter(training_slices(dataset.train, batch, batch_size=64, seed=0)())
 print(next(iterator)[0].shape)
 """
 
@@ -184,13 +181,14 @@ def test_tensorflow_datasets_prepares_the_same_fashion_mnist(tmp_path, monkeypat
         name = resource.get_dl_fname(url, info.checksum)
         shutil.copy(Path(fashion_mnist.DEBIAN) / url.rsplit('/', 1)[1], cache / name)
         (cache / f'{name}.INFO').write_text('{}')
-    prepared, own = open_tfds('fashion_mnist', keep, str(tmp_path)), open_dataset('fashion_mnist')
-    assert [split.num_examples for split in prepared[:3]] == [55_000, 5_000, 10_000]
-    assert prepared[3].class_names == fashion_mnist.CLASSES
-    assert pairs(*prepared[:2]) == pairs(own.train, own.validation) and pairs(prepared[2]) == pairs(own.test)
+    prepared, own = open_tfds('fashion_mnist', str(tmp_path)), open_dataset('fashion_mnist')
+    assert [prepared.split(s).num_examples for s in ('train', 'validation', 'test')] == [55_000, 5_000, 10_000]
+    assert prepared.fields == own.fields
+    assert pairs(prepared.train, prepared.validation) == pairs(own.train, own.validation)
+    assert pairs(prepared.test) == pairs(own.test)
     monkeypatch.setattr(records, 'IN_MEMORY', 0)
-    from_disk, rows = open_tfds('fashion_mnist', keep, str(tmp_path)), tf.range(100, dtype=tf.int64)
-    np.testing.assert_array_equal(from_disk[2].gather(rows)['image'], prepared[2].gather(rows)['image'])
+    from_disk, rows = open_tfds('fashion_mnist', str(tmp_path)), tf.range(100, dtype=tf.int64)
+    np.testing.assert_array_equal(from_disk.test.gather(rows)['image'], prepared.test.gather(rows)['image'])
     ran = subprocess.run([sys.executable, '-c', EXIT, str(tmp_path)], capture_output=True, text=True, timeout=60,
                          cwd=Path(data.__file__).parent.parent)
     assert (ran.returncode, ran.stdout) == (0, '(64, 28, 28, 1)\n'), ran.stderr

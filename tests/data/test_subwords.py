@@ -10,14 +10,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data.number_words import chinese, english
+from data.inputs.text import TextInput, load_tokenizer
 from data.pipeline import training_slices
-from data.source import Tensors
-from data.subwords import SubwordTokenizer, subword_features, train_subwords
-from data.text import END, PADDING, START, UNKNOWN, TextPairFeatures
+from data.rows import Mapped
+from data.sources.number_words import chinese, english
+from data.tokenizers.special import PLAIN
+from data.tokenizers.subwords import SubwordTokenizer, train_subwords
 from errors import UserError
+from tests.opened import pairs_dataset, task_of
 
 SENTENCES = [rule(n) for n in range(0, 100_000, 97) for rule in (english, chinese)]
+PADDING, START, END, UNKNOWN = PLAIN.pad, PLAIN.start, PLAIN.end, PLAIN.unknown
 MODEL = train_subwords(SENTENCES, 400)
 TOKENIZER = SubwordTokenizer(MODEL)
 TEXTS = ['', 'ten', 'two thousand and twenty-six', '二千零二十六', 'Äpfel, größer: 5 % {1} (“x”)…', 'שלום, עולם! ‏א', 'مرحبا',
@@ -92,9 +95,10 @@ def test_it_outlives_a_new_seed(forget):
     texts, tokenizer = tf.constant(SENTENCES[:8]), SubwordTokenizer(MODEL)
     expected = tokenizer.encode(texts, 20).numpy()
     graph = tf.function(lambda texts: tokenizer.encode(texts, 20))
-    source = Tensors(source=SENTENCES[:8], target=SENTENCES[:8])
-    features = TextPairFeatures(tokenizer, tokenizer, 20, 20)
-    batches = iter(training_slices(source, features, batch_size=8, seed=0)())
+    dataset = pairs_dataset(SENTENCES[:8], SENTENCES[:8])
+    task = task_of('translation', dataset, tokenizer.files, max_length=20)
+    rows = Mapped(dataset.train, task.prepare, ['source', 'target'])
+    batches = iter(training_slices(rows, task.batch, batch_size=8, seed=0)())
     graph(texts), next(batches)
     forget(1)
     for ids in (tokenizer.encode(texts, 20), graph(texts), SubwordTokenizer(MODEL).encode(texts, 20)):
@@ -115,12 +119,16 @@ def test_a_rare_character_is_spelt_in_bytes():
     assert all(piece.startswith('<0x') for piece in tokenizer.pieces(ids[0, 1:3])) and decoded(ids, tokenizer) == ['Ω']
 
 
-def test_features_share_one_vocabulary():
-    source = Tensors(source=SENTENCES[::2], target=SENTENCES[1::2])
-    features = subword_features(source, 400, 0)
-    assert (features.source_length, features.target_length) == (64, 64)
-    assert features.sizes == {'source_vocabulary_size': 400, 'target_vocabulary_size': 400}
-    assert subword_features(source, 0, 12, features.tokenizer_model).tokenizer_model == features.tokenizer_model
+def test_both_sides_share_one_vocabulary():
+    dataset = pairs_dataset(SENTENCES[::2], SENTENCES[1::2])
+    task = task_of('translation', dataset, vocabulary_size=400)
+    assert (task.source.length, task.target.length) == (64, 64)
+    assert task.sizes == {'source_vocabulary_size': 400, 'target_vocabulary_size': 400}
+    assert task_of('translation', dataset, task.tokenizer_files, max_length=12).tokenizer_files == task.tokenizer_files
+
+
+def test_its_files_make_it_again():
+    assert load_tokenizer(TOKENIZER.files).files == TOKENIZER.files == {'subwords.model': MODEL}
 
 
 def test_messages(monkeypatch):
@@ -133,7 +141,7 @@ def test_messages(monkeypatch):
             train_subwords(sentences, size)
     for length in (1, -3):
         with pytest.raises(UserError, match=f'`max_length` must be at least 2.* Received: max_length={length}'):
-            subword_features(None, 400, length, MODEL)
+            TextInput(TOKENIZER, length)
     for junk in (b'junk', MODEL[:1000]):
         with pytest.raises(UserError, match='`tokenizer` must be a SentencePiece model. Received: .* bytes'):
             SubwordTokenizer(junk)
@@ -157,12 +165,12 @@ print(out['ids'].numpy().tolist(), [text.decode() for text in out['back'].numpy(
 @pytest.mark.slow
 def test_a_saved_model_needs_none_of_our_code(tmp_path):
     module = tf.Module()
-    module.features = TextPairFeatures(TOKENIZER, TOKENIZER, 20, 20)
+    module.tokenizer = TOKENIZER
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, 'text')])
     def serve(text):
-        ids = module.features.inputs(text)
-        return {'ids': ids, 'back': module.features.decode(ids)}
+        ids = TOKENIZER.encode(text, 20)
+        return {'ids': ids, 'back': TOKENIZER.decode(ids)}
 
     tf.saved_model.save(module, str(tmp_path), signatures=serve)
     ran = subprocess.run([sys.executable, '-c', LOAD, str(tmp_path)], cwd=tmp_path, env={'TF_CPP_MIN_LOG_LEVEL': '3'},

@@ -1,4 +1,4 @@
-"""Tokenisers: round trips, hostile input, and a SavedModel that needs none of our code."""
+"""Tokenizers of words and characters: round trips, hostile input, and a SavedModel that needs none of our code."""
 
 import subprocess
 import sys
@@ -7,12 +7,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data import open_dataset
-from data.number_words import chinese, english
-from data.text import END, PADDING, START, UNKNOWN, CharacterTokenizer, WordTokenizer
+from data.inputs.text import load_tokenizer
+from data.sources.number_words import chinese, english
+from data.tokenizers.special import PLAIN
+from data.tokenizers.words import CharacterTokenizer, WordTokenizer, train_words
+from draws import Draws
+from errors import UserError
+from tests.opened import opened
 
 WORDS = WordTokenizer(['a', 'cat', '-', ',', 'naïve', '猫'])
 CHARACTERS = CharacterTokenizer('零一二😀')
+PADDING, START, END, UNKNOWN = PLAIN.pad, PLAIN.start, PLAIN.end, PLAIN.unknown
 
 
 def test_ids():
@@ -34,12 +39,11 @@ def test_decode_stops_at_the_first_end_and_shows_what_is_unknown():
 
 
 def test_round_trip_of_number_words():
-    features = open_dataset('number_words').features
+    _, task = opened('number_words', 'translation')
     numbers = np.random.RandomState(0).randint(1_000_000, size=2_000).tolist() + [0, 1, 10, 777_777, 999_999]
-    for tokenizer, rule, length in ((features.source_tokenizer, english, features.source_length),
-                                    (features.target_tokenizer, chinese, features.target_length)):
+    for side, rule in ((task.source, english), (task.target, chinese)):
         texts = [rule(n) for n in numbers]
-        back = tokenizer.decode(tokenizer.encode(tf.constant(texts), length)).numpy()
+        back = side.tokenizer.decode(side(tf.constant(texts))).numpy()
         assert [text.decode() for text in back] == texts
 
 
@@ -71,17 +75,32 @@ def test_a_token_may_not_appear_twice():
 
 
 def test_batch_shifts_the_target():
-    features = open_dataset('number_words').features
+    _, task = opened('number_words', 'translation')
     examples = {'source': tf.constant(['two thousand', 'ten']), 'target': tf.constant(['二千', '十'])}
-    x, y, weights = features.batch(examples)
+    x, y, weights = task.batch(task.prepare(examples), Draws(0))
     assert x['source'].shape == (2, 14) and x['target'].shape == y.shape == weights.shape == (2, 12)
-    assert features.decode(y).numpy()[0].decode() == '二千'
-    two, thousand, ten = (features.target_tokenizer.encode(tf.constant([c]), 2)[0, 0] for c in '二千十')
+    assert task.decode(y).numpy()[0].decode() == '二千'
+    two, thousand, ten = (task.target.tokenizer.encode(tf.constant([c]), 2)[0, 0] for c in '二千十')
     assert y[:, :4].numpy().tolist() == [[two, thousand, END, 0], [ten, END, 0, 0]]
     assert x['target'][:, :4].numpy().tolist() == [[START, two, thousand, 0], [START, ten, 0, 0]]
     assert weights[:, :4].numpy().tolist() == [[1, 1, 1, 0], [1, 1, 0, 0]] and not weights[:, 4:].numpy().any()
-    np.testing.assert_array_equal(x['source'], features.inputs(examples['source']))
-    assert features.sizes == {'source_vocabulary_size': 36, 'target_vocabulary_size': 18}
+    np.testing.assert_array_equal(x['source'], task.source(examples['source']))
+    np.testing.assert_array_equal(x['source_mask'], x['source'] != PADDING)
+    assert task.sizes == {'source_vocabulary_size': 36, 'target_vocabulary_size': 18}
+
+
+@pytest.mark.parametrize('tokenizer', [WORDS, CHARACTERS])
+def test_its_files_make_it_again(tokenizer):
+    again = load_tokenizer(tokenizer.files)
+    assert type(again) is type(tokenizer) and again.tokens == tokenizer.tokens
+
+
+def test_the_most_frequent_words_are_learned():
+    texts = [tf.constant(['b a, c', 'a b']), tf.constant(['A. d', b'\xff'])]
+    assert train_words(texts, 7).tokens == ('a', 'b', ',')
+    assert set(train_words(texts, 100).tokens) == {'a', 'b', ',', '.', 'c', 'd', '\ufffd'}
+    with pytest.raises(UserError, match='`vocabulary_size` must be above 4, .* Received: vocabulary_size=4'):
+        train_words(texts, 4)
 
 
 LOAD = """
@@ -95,16 +114,17 @@ print(out['ids'].numpy().tolist(), [text.decode() for text in out['back'].numpy(
 @pytest.mark.slow
 def test_a_saved_model_needs_none_of_our_code(tmp_path):
     module = tf.Module()
-    module.features = features = open_dataset('number_words').features
+    text = opened('number_words', 'translation')[1].source
+    module.tokenizer = text.tokenizer
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, 'text')])
-    def serve(text):
-        ids = features.inputs(text)
-        return {'ids': ids, 'back': features.source_tokenizer.decode(ids)}
+    def serve(strings):
+        ids = text(strings)
+        return {'ids': ids, 'back': text.tokenizer.decode(ids)}
 
     tf.saved_model.save(module, str(tmp_path), signatures=serve)
     ran = subprocess.run([sys.executable, '-c', LOAD, str(tmp_path)], cwd=tmp_path, env={'TF_CPP_MIN_LOG_LEVEL': '3'},
                          capture_output=True, text=True, timeout=120)
     assert ran.returncode == 0, ran.stderr
-    ids = features.inputs(tf.constant([b'two thousand and twenty-six', b'Zero!', b'\xff'])).numpy().tolist()
+    ids = text(tf.constant([b'two thousand and twenty-six', b'Zero!', b'\xff'])).numpy().tolist()
     assert ran.stdout.strip() == f"{ids} ['two thousand and twenty-six', 'zero �', '�']"

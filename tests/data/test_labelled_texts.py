@@ -1,0 +1,100 @@
+"""Texts by class, as files and as lines; one clear line for each thing that can be wrong with them."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from data import open_dataset
+from draws import Draws
+from errors import UserError
+from tests.opened import opened
+
+TEXTS = [(('good', 'bad')[i % 2], f'text {chr(97 + i // 26)}{chr(97 + i % 26)} is {("fine", "poor")[i % 2]}')
+         for i in range(100)]
+
+
+def write_table(path, examples):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(''.join(f'{label}\t{text}\n' for label, text in examples), encoding='utf-8')
+
+
+def write_files(folder, examples):
+    for number, (label, text) in enumerate(examples):
+        (folder / label).mkdir(parents=True, exist_ok=True)
+        (folder / label / f'{number:04}.txt').write_text(f'{text}\n', encoding='utf-8')
+
+
+def examples_of(dataset, split):
+    source, names = dataset.split(split), dataset.fields['label'].names
+    examples = source.gather(tf.range(source.num_examples, dtype=tf.int64))
+    return [(names[label], text.decode()) for label, text in zip(examples['label'].numpy(), examples['text'].numpy())]
+
+
+@pytest.mark.parametrize('write', [lambda folder, split, examples: write_table(folder / f'{split}.tsv', examples),
+                                   lambda folder, split, examples: write_files(folder / split, examples)])
+def test_own_splits(tmp_path, write):
+    parts = {'train': TEXTS[:70], 'validation': TEXTS[70:80], 'test': TEXTS[80:]}
+    for split, examples in parts.items():
+        write(tmp_path / 'mine', split, examples)
+    for dataset in (open_dataset(f'files/{tmp_path}/mine'), open_dataset('mine', data_dir=str(tmp_path))):
+        assert str(dataset).endswith(f': 70 train, 10 validation, 20 test, from {tmp_path}/mine')
+        assert dataset.fields['label'].names == ('bad', 'good')
+        assert {split: sorted(examples_of(dataset, split)) for split in parts} == {
+            split: sorted(examples) for split, examples in parts.items()}
+
+
+def test_the_environment_names_the_folder_too(tmp_path, monkeypatch):
+    write_table(tmp_path / 'mine' / 'texts.tsv', TEXTS)
+    monkeypatch.setenv('CONGRUENT_DATA', str(tmp_path))
+    assert open_dataset('mine').train.num_examples > 70
+
+
+@pytest.mark.parametrize('split', ['train.tsv', 'texts.tsv'])
+def test_a_missing_split_is_taken_by_hash_and_kept_when_texts_are_added(tmp_path, split):
+    write_table(tmp_path / split, TEXTS[:80])
+    before = open_dataset(f'files/{tmp_path}')
+    write_table(tmp_path / split, TEXTS[::-1])
+    after = open_dataset(f'files/{tmp_path}')
+    for part in ('train', 'validation', 'test'):
+        assert set(examples_of(before, part)) < set(examples_of(after, part))
+    assert before.fingerprint != after.fingerprint
+
+
+def test_both_layouts_hold_the_same(tmp_path):
+    write_table(tmp_path / 'lines' / 'texts.tsv', TEXTS)
+    write_files(tmp_path / 'files', TEXTS)
+    lines, files = (open_dataset(f'files/{tmp_path}/{name}') for name in ('lines', 'files'))
+    for split in ('train', 'validation', 'test'):
+        assert sorted(examples_of(lines, split)) == sorted(examples_of(files, split))
+
+
+@pytest.mark.parametrize('content, message', [
+    (b'good\tone\nbad two\n', "train.tsv: each line must be a label, a tab and a text; line 2 has no tab: 'bad two'"),
+    (b'good\tone\n\xff\tx\n', 'train.tsv must be UTF-8; line 2 is not'),
+    (b'good\tone\n', "must have at least two classes. Received: only 'good'"),
+    (b'', 'gives an empty split: train, validation, test')])
+def test_errors_in_a_table(tmp_path, content, message):
+    (tmp_path / 'train.tsv').write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        open_dataset(f'files/{tmp_path}')
+
+
+def test_errors_in_files(tmp_path):
+    write_files(tmp_path / 'train', TEXTS)
+    write_files(tmp_path / 'test', [('ugly', 'x')])
+    with pytest.raises(UserError, match='test has classes that train has not: ugly'):
+        open_dataset(f'files/{tmp_path}')
+    (tmp_path / 'train' / 'bad' / '0001.txt').write_bytes(b'\xff')
+    with pytest.raises(UserError, match='bad/0001.txt must be UTF-8'):
+        open_dataset(f'files/{tmp_path}')
+
+
+@pytest.mark.parametrize('tokenizer', ['words', 'subwords'])
+def test_batches_of_the_task(tmp_path, tokenizer):
+    write_table(tmp_path / 'texts.tsv', TEXTS)
+    dataset, task = opened(f'files/{tmp_path}', tokenizer=tokenizer, vocabulary_size=300, max_length=9)
+    x, y, weights = task.batch(task.rows(dataset.train).gather(tf.range(5, dtype=tf.int64)), Draws(0))
+    assert x['ids'].shape == x['mask'].shape == (5, 9) and weights.numpy().tolist() == [1.] * 5
+    np.testing.assert_array_equal(x['mask'], x['ids'] != task.text.special.pad)
+    assert [task.class_names[label] for label in y] == [label for label, _ in examples_of(dataset, 'train')[:5]]
+    assert task.sizes == {'vocabulary_size': task.text.tokenizer.vocabulary_size, 'length': 9, 'outputs': 2}
