@@ -47,7 +47,8 @@ def open_dataset(name, data_dir=None):
             return open_folder(name, find_folder(name.removeprefix(FOLDER), data_dir))
         if own := _own_folder(name, data_dir):
             return open_folder(name, own)
-        return open_tfds(name, data_dir, f'{Path(data_dir).expanduser() / name} is no folder of data' if data_dir else '')
+        tried = f'{Path(data_dir).expanduser() / name} is no folder of data' if data_dir else ''
+        return open_tfds(name, data_dir, tried)
     except Unavailable as error:
         raise UserError(_explain(name, error)) from None
 

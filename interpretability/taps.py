@@ -15,7 +15,7 @@ def attention_weights(model):
     layers = [layer for layer in model._flatten_layers() if isinstance(layer, MultiHeadAttention)]
     weights = {}
     for layer in layers:
-        layer.tap = lambda value, path=layer.path: weights.update({path: value})
+        layer.tap = lambda value, layer=layer: weights.update({layer.path: value})      # built by its first call
     try:
         yield weights
     finally:

@@ -9,10 +9,8 @@ from models.mlp import mlp
 from models.transformer import transformer
 
 MODELS = {'mlp': mlp, 'cnn': cnn, 'lstm': lstm, 'transformer': transformer}
-# The sizes that a task can give each model: all names of one tuple. The builder's other parameters are options.
-EXAMPLES, TOKENS = ('input_shape', 'outputs'), ('vocabulary_size', 'length', 'outputs')
-SIZES = {'mlp': (EXAMPLES,), 'cnn': (EXAMPLES,), 'lstm': (EXAMPLES, TOKENS),
-         'transformer': (('source_vocabulary_size', 'target_vocabulary_size'), TOKENS)}
+# All sizes that a task can give. A builder's other parameters are options.
+SIZES = ('input_shape', 'outputs', 'vocabulary_size', 'length', 'source_vocabulary_size', 'target_vocabulary_size')
 
 
 def build(name, sizes, /, **options):
@@ -23,10 +21,11 @@ def build(name, sizes, /, **options):
     ```
     """
     builder = lookup(MODELS, name, 'model')
-    if tuple(sorted(sizes)) not in [tuple(sorted(known)) for known in SIZES[name]]:
+    parameters = inspect.signature(builder).parameters
+    required = [key for key, parameter in parameters.items() if parameter.default is parameter.empty]
+    if not set(required) <= set(sizes) <= set(parameters):
         received = ', '.join(f'{key}={value!r}' for key, value in sizes.items())
-        takes = '; or '.join(', '.join(known) for known in SIZES[name])
-        raise UserError(f'`task` must give the sizes that model {name!r} takes: {takes}. '
+        raise UserError(f'`task` must give sizes that model {name!r} takes: {", ".join(sizes_of(name))}. '
                         f'Received: {received or "none"}')
     options = {key: value for key, value in options.items() if value is not None}
     known = options_of(name)
@@ -37,7 +36,10 @@ def build(name, sizes, /, **options):
     return builder(**sizes, **options)
 
 
+def sizes_of(name):
+    return [key for key in inspect.signature(MODELS[name]).parameters if key in SIZES]
+
+
 def options_of(name):
-    """[names of the options of a model]: the parameters of its builder that are no sizes."""
-    sizes = {size for known in SIZES[name] for size in known}
-    return [key for key in inspect.signature(MODELS[name]).parameters if key not in sizes]
+    """[names of the options of a model]."""
+    return [key for key in inspect.signature(MODELS[name]).parameters if key not in SIZES]

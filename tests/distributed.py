@@ -17,7 +17,6 @@ import tensorflow as tf
 
 import assembly
 import recipes
-from data import pipeline
 from data.source import Subset, Tensors
 from models.dropout import Dropout
 from recipes import Recipe
@@ -32,26 +31,34 @@ B, F = 16, 4
 ANSWERED = 3 * B - 5       # examples that are evaluated; the last batch is padded
 
 
-class Features:
-    kind = 'vector'
-    sizes = {}
-
-
 class Squares(Task):
     """Mean squared error whose weights are uneven: the second half of the batch is mostly padding."""
-    name, feature_kinds, training_metrics = 'squares', ('vector',), ('mae',)
+    name, training_metrics = 'squares', ('mae',)
 
-    def loss(self, y, outputs, weights, label_smoothing=0.):
+    def __init__(self):
+        pass
+
+    def loss(self, y, outputs, weights, training=False):
         return weighted(tf.square(tf.cast(outputs[:, 0], tf.float32) - y), weights)
 
     def metrics(self, y, outputs, weights):
         return {'mae': weighted(tf.abs(tf.cast(outputs[:, 0], tf.float32) - y), weights)}
 
+    def evaluation_totals(self, model, x, y, weights, real):
+        totals = super().evaluation_totals(model, x, y, weights, real)
+        table = tf.einsum('bi,bj,b->ij', tf.round(x), tf.round(x), real)
+        return {**totals, 'table': (table, tf.ones_like(table))}
+
+    def results(self, totals):
+        table = {'table': np.array(totals['table'][0])} if 'table' in totals else {}
+        return {**super().results({name: total for name, total in totals.items() if name != 'table'}), **table}
+
     def answers(self, model, x):
-        return tf.cast(tf.round(1000 * x), tf.int32)
+        return {'integers': tf.cast(tf.round(1000 * x), tf.int32), 'floats': x, 'positive': x > 0,
+                'long': tf.cast(tf.round(1e12 * tf.cast(x, tf.float64)), tf.int64), 'row': tf.cast(x[:, 0], tf.float64)}
 
     def compare(self, answers, source):
-        return {'answers': answers}
+        return {f'answers/{name}': answer for name, answer in answers.items()}
 
 
 def build(batch_norm):
@@ -88,10 +95,15 @@ def slices(start_step, spoil=None):
     return dataset_fn
 
 
+def evaluated_slices(context=tf.distribute.InputContext()):
+    """The slices of training, every row of which counts as an example."""
+    return slices(0)(context).map(lambda x, y, weights: (x, y, weights, tf.ones_like(weights)))
+
+
 def run(devices, jit=False, spoil=None, steps=6, batch_norm=False, **overrides):
     recipe = Recipe(batch_size=B, steps=steps, **{'optimizer': 'adamw', 'learning_rate': 0.05, 'weight_decay': 0.1,
                                                   'clip_norm': 0.3, 'ema': 0.9, **overrides})
-    task = Squares(Features)
+    task = Squares()
     trainer = Trainer(recipe, devices, task, lambda: build(batch_norm), total_steps=steps, workdir='unused', jit=jit)
     runner = StepRunner(devices.strategy, trainer.train_step, lambda start: slices(start, spoil), 0)
     return trainer, task.results(runner(steps).totals)
@@ -131,7 +143,7 @@ def cases(devices, *names):
             out[name]['collectives'] = collectives(trainer, slices(0))
         if name == '8 micro-batches':
             source = Tensors(x=np.zeros(ANSWERED))
-            values = trainer.evaluator(slices(0), -(-ANSWERED // B), source)()
+            values = trainer.evaluator(evaluated_slices, -(-ANSWERED // B), source)()
             out[name].update({f'evaluation/{key}': value for key, value in values.items()})
     return out
 
@@ -160,7 +172,7 @@ def models(devices, *settings):
             recipe = recipe.replace(**fields, **SETTINGS[setting])
             dataset, task = assembly.open_data(recipe)
             batches = assembly.Batches(recipe, dataset, task, devices.replicas)
-            trainer, _ = assembly.make_trainer(recipe, dataset, task, devices, Workdir('unused'),
+            trainer, _ = assembly.make_trainer(recipe, batches.rows, task, devices, Workdir('unused'),
                                                'on' if setting == 'xla' else 'off')
             StepRunner(devices.strategy, trainer.train_step, batches.training, 0)(recipe.steps)
             out[f'{name}, {setting}'] = state(trainer)
@@ -173,8 +185,7 @@ def models(devices, *settings):
 
 def evaluated(trainer, dataset, task, batch_size):
     tested = Subset(dataset.test, range(TESTED))
-    return trainer.evaluator(pipeline.evaluation_slices(tested, task.features, batch_size=batch_size),
-                             pipeline.evaluation_steps(tested, batch_size), tested)()
+    return trainer.evaluator(*assembly.evaluation_batches(task, tested, batch_size))()
 
 
 def state(trainer):

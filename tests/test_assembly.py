@@ -5,11 +5,11 @@ import pytest
 from PIL import Image
 
 import assembly
-import data
 from data.pipeline import training_slices
 from errors import RunError, UserError
 from recipes import RECIPES
 from training.checkpoint import Checkpoints
+from tests.opened import opened
 from training.state import TrainState, inference_arrays
 from workdir import Workdir
 
@@ -24,8 +24,8 @@ def images(tmp_path):
 
 
 def test_a_file_that_breaks_after_the_start_is_named(images):
-    dataset = data.open_dataset(f'files/{images}', image_size=8)
-    batches = iter(training_slices(dataset.train, dataset.features, batch_size=8, seed=0)())
+    dataset, task = opened(f'files/{images}', image_size=8)
+    batches = iter(training_slices(task.rows(dataset.train), task.batch, batch_size=8, seed=0)())
     next(batches)
     for file in images.glob('*/*.png'):
         file.write_bytes(file.read_bytes()[:40])            # the signature is still there
@@ -36,7 +36,7 @@ def test_a_file_that_breaks_after_the_start_is_named(images):
 
 
 def test_a_model_that_does_not_fit_its_data_is_one_line():
-    with pytest.raises(UserError, match='`task` classification needs a dataset of images'):
+    with pytest.raises(UserError, match='`task` classification needs text .text., label .label.. Received: dataset='):
         assembly.open_data(RECIPES['mlp_digits'].replace(dataset='number_words'))
     recipe = RECIPES['mlp_digits'].replace(size='tiny', precision='float32')
     with pytest.raises(UserError, match="`size` is not an option of model 'mlp'.*Received: size='tiny'"):

@@ -153,8 +153,9 @@ def test_the_program_of_one_replica_is_the_step_that_trains():
     weights = []
     for strategy in (ProgramReplicas(1), tf.distribute.get_strategy()):
         devices = selection.Devices('tpu', 'tpu', 'here', strategy)
-        trainer, _ = assembly.make_trainer(recipe, dataset, task, devices, Workdir('unused'))
-        batch = next(iter(assembly.Batches(recipe, dataset, task, 1).training(0)()))
+        batches = assembly.Batches(recipe, dataset, task, 1)
+        trainer, _ = assembly.make_trainer(recipe, batches.rows, task, devices, Workdir('unused'))
+        batch = next(iter(batches.training(0)()))
         before = trainer.model.get_weights()
         step = tf.function(lambda: strategy.run(trainer.train_step, args=(batch, tf.constant(0, tf.int64))),
                            jit_compile=True)

@@ -126,7 +126,8 @@ def test_a_failed_download_is_one_line_and_can_be_tried_again(tmp_path, monkeypa
     monkeypatch.setattr(fashion_mnist, 'DEBIAN', str(tmp_path / 'none'))
     for _ in range(2):
         with pytest.raises(UserError, match='could not be had: .*cifar10 is no folder of data; looked in .*cifar10.* '
-                                            'and tried to prepare it there: ConnectionError: no connection to example.org. These need no network: '):
+                                            'and tried to prepare it there: ConnectionError: no connection to '
+                                            'example.org. These need no network: '):
             open_dataset('cifar10', data_dir=str(tmp_path))
         assert not list((tmp_path / 'cifar10').iterdir())
     with pytest.raises(UserError, match='looked for train-images-idx3-ubyte.gz and its three .*none; looked'):

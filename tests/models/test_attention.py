@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from interpretability.taps import attention_weights
 from models.attention import MultiHeadAttention, causal_mask, padding_mask, scaled_dot_product_attention
 
 
@@ -26,7 +27,8 @@ def numpy_attention(q, k, v, hidden):
 
 
 def test_masks():
-    np.testing.assert_array_equal(padding_mask(np.array([[5, 6, 0], [7, 0, 0]])), [[[[0, 0, 1]]], [[[0, 1, 1]]]])
+    tokens = np.array([[True, True, False], [True, False, False]])
+    np.testing.assert_array_equal(padding_mask(tokens), [[[[0, 0, 1]]], [[[0, 1, 1]]]])
     np.testing.assert_array_equal(causal_mask(3), [[[[0, 1, 1], [0, 0, 1], [0, 0, 0]]]])
 
 
@@ -61,6 +63,11 @@ def test_half_precision_hides_and_does_not_overflow(dtype):
     np.testing.assert_allclose(ops.cast(output[0, 0], 'float32'), ops.cast(v[0, 0], 'float32'))
 
 
+def with_weights(layer, *arguments, **options):
+    with attention_weights(layer) as recorded:
+        return layer(*arguments, **options), recorded[layer.path]
+
+
 @pytest.mark.parametrize('masked', [False, True])
 def test_multi_head_attention_against_keras(masked):
     x, memory = randoms(2, 5, 12), randoms(2, 7, 12, seed=1)
@@ -72,7 +79,7 @@ def test_multi_head_attention_against_keras(masked):
     theirs.set_weights([*(w.reshape(12, 3, 4) for w in (query, key, value)), output.reshape(3, 4, 12)])
     hidden = np.random.default_rng(3).random((2, 1, 5, 7)) < 0.4
     hidden[..., 0] = False
-    y, weights = ours(x, memory, hidden if masked else None, return_weights=True)
+    y, weights = with_weights(ours, x, memory, hidden if masked else None)
     expected = theirs(x, memory, attention_mask=~hidden[:, 0] if masked else None, return_attention_scores=True)
     np.testing.assert_allclose(y, expected[0], atol=1e-5)
     np.testing.assert_allclose(weights, expected[1], atol=1e-6)
@@ -88,9 +95,9 @@ def test_memory_may_have_another_size():
 def test_dropout_acts_on_the_weights_in_training():
     layer = MultiHeadAttention(d_model=8, heads=2, dropout=0.5)
     x = randoms(1, 3, 8)
-    y, weights = layer(x, x, return_weights=True)
+    y, weights = with_weights(layer, x, x)
     layer.weights_dropout.keep_mask = lambda shape, rate: ops.zeros(shape, 'bool')
-    dropped, same_weights = layer(x, x, training=True, return_weights=True)
+    dropped, same_weights = with_weights(layer, x, x, training=True)
     assert np.abs(y).max() > 0
     np.testing.assert_array_equal(dropped, np.zeros((1, 3, 8)))
     np.testing.assert_array_equal(same_weights, weights)

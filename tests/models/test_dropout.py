@@ -7,6 +7,7 @@ from keras import ops
 
 from models.dropout import Dropout
 from models.transformer import Transformer
+from tests.models.examples import source_of
 
 
 def checkerboard(shape, rate):
@@ -94,13 +95,13 @@ def test_keep_mask_is_neither_shared_nor_saved(tmp_path):
 
 def test_transformer_drops_only_with_our_layer():
     model = Transformer(11, 13, num_layers=1, d_model=8, d_ff=16, heads=2, dropout=0.5, name='model')
-    model.build({'source': (None, None), 'target': (None, None)})
+    model.build({'source': (None, None), 'source_mask': (None, None), 'target': (None, None)})
     drops = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.Dropout)]
     assert all(type(layer) is Dropout for layer in drops)
     # Embeddings 2, encoder layer 2 + 1 attention, decoder layer 3 + 2 attentions.
     assert len(drops) == len({layer.path for layer in drops}) == 10
     assert 'model/decoder_0/cross_attention/weights_dropout' in {layer.path for layer in drops}
-    inputs = {'source': np.ones((2, 3), 'int32'), 'target': np.ones((2, 4), 'int32')}
+    inputs = {**source_of(np.ones((2, 3), 'int32')), 'target': np.ones((2, 4), 'int32')}
     logits = model(inputs)
     for layer in drops:  # each by itself, to see that each is reached: it drops nothing, and scales by 2
         layer.keep_mask = lambda shape, rate: ops.ones(shape, 'bool')

@@ -11,6 +11,7 @@ import tensorflow as tf
 import torch
 
 from models.transformer import Transformer
+from tests.models.examples import source_of
 
 BOTH_NORMS = pytest.mark.parametrize('norm', ['pre', 'post'])
 D, F, HEADS, LAYERS, WORDS = 16, 32, 4, 2, 13
@@ -29,7 +30,7 @@ def ours(norm):
     """The model, every weight random: zeros and ones of the initialisation could hide a missing bias or scale."""
     keras.utils.set_random_seed(2)  # with these weights another epsilon, too, makes a difference above 1e-5
     model = Transformer(WORDS, WORDS, LAYERS, D, F, HEADS, dropout=0., norm=norm, share_embeddings=True)
-    model.build({'source': (None, None), 'target': (None, None)})
+    model.build({'source': (None, None), 'source_mask': (None, None), 'target': (None, None)})
     random = np.random.default_rng(0)
     for weight in model.weights:
         weight.assign_add(0.2 * random.standard_normal(weight.shape))
@@ -109,7 +110,7 @@ def test_as_torch_forwards_and_backwards(norm, measured):
     # A scalar whose gradient by the logits is random, and 0 where there is no word.
     direction = np.random.default_rng(1).standard_normal((*TARGET.shape, WORDS)).astype('float32') * REAL[..., None]
     with tf.GradientTape() as tape:
-        logits = model({'source': SOURCE, 'target': TARGET})
+        logits = model({**source_of(SOURCE), 'target': TARGET})
         loss = tf.reduce_sum(logits * direction)
     gradients = tape.gradient(loss, [weight.value for weight in model.weights])
     gradients = by_path(model, map(tf.convert_to_tensor, gradients))
@@ -171,12 +172,12 @@ def test_as_keras_hub(norm, measured):
     for layer in encoder:
         x = layer(x, padding_mask=real)
     memory = model.encoder_norm(x) if norm == 'pre' else x  # keras-hub has no stacks, and nothing at their ends
-    np.testing.assert_allclose(model.encode(SOURCE), memory, atol=1e-5)
+    np.testing.assert_allclose(model.encode(source_of(SOURCE)), memory, atol=1e-5)
     x = embed(TARGET)
     for layer in decoder:
         x = layer(x, memory, decoder_padding_mask=REAL, encoder_padding_mask=real)
     theirs = embedding(model.decoder_norm(x) if norm == 'pre' else x, reverse=True)
-    logits = model({'source': SOURCE, 'target': TARGET}).numpy()
+    logits = model({**source_of(SOURCE), 'target': TARGET}).numpy()
     difference = np.abs(logits - theirs)[REAL].max()
     measured('E5', f'keras-hub encoder and decoder, {norm}-norm, logits', 'cpu', difference / np.abs(logits).max())
     assert difference < 1e-5 and np.abs(logits).max() > 1

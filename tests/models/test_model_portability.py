@@ -10,19 +10,15 @@ import numpy as np
 import pytest
 
 import models
+from tests.models.examples import CASES, example
 
 ROOT = pathlib.Path(__file__).parents[2]
-SIZES = {
-    'mlp': {'input_shape': (8, 8, 1), 'outputs': 10},
-    'cnn': {'input_shape': (8, 8, 1), 'outputs': 10},
-    'lstm': {'input_shape': (8, 8, 1), 'outputs': 10},
-    'transformer': {'source_vocabulary_size': 11, 'target_vocabulary_size': 13},
-}
 # Both processes write the logits of each model to NAME.LABEL.npy.
 PREAMBLE = '''
 import sys
 import keras, numpy as np
 import models
+from tests.models.examples import CASES
 folder, label = sys.argv[1:]
 def inputs(name):
     arrays = dict(np.load(f'{folder}/{name}.inputs.npz'))
@@ -31,16 +27,16 @@ def write(name, call):
     np.save(f'{folder}/{name}.{label}.npy', keras.ops.convert_to_numpy(call(inputs(name))))
 '''
 LOAD = PREAMBLE + '''
-for name in models.MODELS:
+for name in CASES:
     write(name, keras.models.load_model(f'{folder}/{name}.keras'))
 '''
 # jax.jit, because JAX compiles each operation of an eager call by itself, which takes 3 times as long.
-REBUILD = PREAMBLE + f'''
+REBUILD = PREAMBLE + '''
 import jax
 assert keras.backend.backend() == 'jax'
-for name, sizes in {SIZES!r}.items():
-    model = models.build(name, sizes)
-    weights = np.load(f'{{folder}}/{{name}}.weights.npz')
+for name, (kind, sizes) in CASES.items():
+    model = models.build(kind, sizes)
+    weights = np.load(f'{folder}/{name}.weights.npz')
     model.set_weights([weights[key] for key in weights.files])
     variables = model.trainable_variables, model.non_trainable_variables
     write(name, jax.jit(lambda x: model.stateless_call(*variables, x)[0]))
@@ -58,16 +54,12 @@ def run(script, folder, label, **environment):
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-    """The four models as .keras, their weights in order, an input and the logits for it."""
+    """All models as .keras, their weights in order, an input and the logits for it."""
     folder = tmp_path_factory.mktemp('portability')
-    random = np.random.default_rng(0)
     keras.utils.set_random_seed(7)
-    for name in models.MODELS:
-        model = models.build(name, SIZES[name])
-        inputs = {'image': random.random((3, 8, 8, 1), dtype='float32')}
-        if name == 'transformer':
-            inputs = {'source': random.integers(0, 11, (3, 6), dtype='int32'),
-                      'target': random.integers(0, 13, (3, 5), dtype='int32')}
+    for name, (kind, sizes) in CASES.items():
+        model, inputs = models.build(kind, sizes), example(sizes)
+        inputs = inputs if isinstance(inputs, dict) else {'image': inputs}
         np.savez(folder / f'{name}.inputs.npz', **inputs)
         np.savez(folder / f'{name}.weights.npz', *model.get_weights())
         np.save(folder / f'{name}.here.npy', model(inputs.get('image', inputs)))
@@ -76,7 +68,7 @@ def folder(tmp_path_factory):
 
 
 def compare(folder, label, tolerance):
-    for name in models.MODELS:
+    for name in CASES:
         here, there = (np.load(folder / f'{name}.{which}.npy') for which in ('here', label))
         assert np.abs(here).max() > 0.01
         np.testing.assert_allclose(there, here, atol=tolerance, err_msg=name)

@@ -6,7 +6,9 @@ import pytest
 import tensorflow as tf
 
 from errors import UserError
+from interpretability.taps import attention_weights
 from models.attention import positions_in_segments
+from tests.models.examples import source_of
 from tests.models.test_decoding import small
 
 BOTH_NORMS = pytest.mark.parametrize('norm', ['pre', 'post'])
@@ -27,7 +29,7 @@ def packed():
 
 
 def alone(pair):
-    return {side: tf.constant([words]) for side, words in pair.items()}
+    return {**source_of(tf.constant([pair['source']])), 'target': tf.constant([pair['target']])}
 
 
 def gradients(model, x, weights):
@@ -71,9 +73,12 @@ def test_a_token_changes_nothing_of_another_pair_nor_of_the_past(norm, side, cha
 def test_attention_stays_within_a_pair():
     x = packed()
     of = {side: x[f'{side}_segments'].numpy() for side in LENGTHS}
-    for name, weights in small().attention_weights(x).items():
-        queries = of['source' if name.startswith('encoder') else 'target']
-        keys = of['target' if name.startswith('decoder') and 'self' in name else 'source']
+    model = small()
+    with attention_weights(model) as recorded:
+        model(x)
+    for name, weights in recorded.items():
+        queries = of['source' if '/encoder' in name else 'target']
+        keys = of['target' if '/decoder' in name and 'self' in name else 'source']
         other = queries[:, None, :, None] != keys[:, None, None, :]  # [B, 1, T, S]
         assert weights.shape[2:] == other.shape[2:] and other.any()
         assert (np.where(other, weights, 0) == 0).all(), name

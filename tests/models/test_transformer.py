@@ -8,19 +8,22 @@ import pytest
 import tensorflow as tf
 
 from errors import UserError
+from interpretability.taps import attention_weights
 from models.transformer import Transformer, transformer
 from models.transformer_layers import DecoderLayer, EncoderLayer, TokenEmbedding, sinusoidal_positions
+from tests.models.examples import source_of
 
 BOTH_NORMS = pytest.mark.parametrize('norm', ['pre', 'post'])
+SOURCE = np.array([[5, 6, 7, 0, 0], [9, 8, 3, 2, 4]], 'int32')
 INPUTS = {
-    'source': np.array([[5, 6, 7, 0, 0], [9, 8, 3, 2, 4]], 'int32'),
+    **source_of(SOURCE),
     'target': np.array([[1, 4, 3, 0], [1, 2, 6, 7]], 'int32'),
 }
 
 
 def small(**options):
     model = Transformer(11, 13, **{'num_layers': 2, 'd_model': 16, 'd_ff': 32, 'heads': 4, **options})
-    model.build({'source': (None, None), 'target': (None, None)})
+    model.build({'source': (None, None), 'source_mask': (None, None), 'target': (None, None)})
     return model
 
 
@@ -46,11 +49,11 @@ def test_source_padding_cannot_change_a_logit(norm):
     first = {key: value[:1] for key, value in INPUTS.items()}
     before = np.array(model(first))
     for source in ([5, 6, 7], [5, 6, 7, 0, 0, 0, 0, 0]):
-        np.testing.assert_allclose(model({**first, 'source': np.array([source], 'int32')}), before, atol=1e-5)
-    assert np.abs(model({**first, 'source': np.array([[5, 6, 7, 8]], 'int32')}) - before).max() > 1e-3
+        np.testing.assert_allclose(model({**first, **source_of(np.array([source], 'int32'))}), before, atol=1e-5)
+    assert np.abs(model({**first, **source_of(np.array([[5, 6, 7, 8]], 'int32'))}) - before).max() > 1e-3
     # The embedding of padding is not read either, to the last bit.
     table = model.source_embedding.table
-    table.assign(table + 100 * np.eye(11, 1, dtype='float32'))  # row 0
+    table.assign(table + 100 * np.eye(11, 1, dtype='float32') * randoms(16))  # row 0
     np.testing.assert_array_equal(model(first), before)
 
 
@@ -59,7 +62,7 @@ def test_target_padding_cannot_change_a_logit_of_a_word(norm):
     model = small(norm=norm)
     before = np.array(model(INPUTS))
     table = model.target_embedding.table
-    table.assign(table + 100 * np.eye(13, 1, dtype='float32'))  # row 0
+    table.assign(table + 100 * np.eye(13, 1, dtype='float32') * randoms(16))  # row 0
     after = np.array(model(INPUTS))
     words = INPUTS['target'] != 0
     assert (np.abs(after - before)[~words].max(-1) > 1e-2).all()
@@ -75,8 +78,8 @@ def test_an_example_of_nothing_but_padding_is_finite(norm):
 def test_a_target_that_starts_with_0_does_not_see_its_future():
     model = small()
     target = np.array([[0, 4, 3, 5]], 'int32')
-    source = INPUTS['source'][:1]
-    before, after = (np.array(model({'source': source, 'target': t})) for t in (target, target * [1, 1, 2, 2]))
+    source = source_of(SOURCE[:1])
+    before, after = (np.array(model({**source, 'target': t})) for t in (target, target * [1, 1, 2, 2]))
     np.testing.assert_array_equal(before[:, :2], after[:, :2])
 
 
@@ -92,8 +95,8 @@ def test_positions_are_those_of_the_paper():
 
 def test_the_order_of_the_words_matters():
     model = small()
-    memory = np.array(model.encode(np.array([[5, 6, 7]])))
-    swapped = np.array(model.encode(np.array([[6, 5, 7]])))
+    memory = np.array(model.encode(source_of(np.array([[5, 6, 7]]))))
+    swapped = np.array(model.encode(source_of(np.array([[6, 5, 7]]))))
     assert np.abs(swapped[0, [1, 0, 2]] - memory[0]).max() > 1e-2  # equal without positions
 
 
@@ -147,13 +150,13 @@ def test_where_the_layers_normalise(norm):
                 weight.assign(np.zeros(weight.shape))  # every sub-layer adds 0
     normalised = (x - x.mean(-1, keepdims=True)) / x.std(-1, keepdims=True)
     expected = x if norm == 'pre' else normalised
-    np.testing.assert_allclose(encoder(x)[0], expected, atol=1e-5)
-    np.testing.assert_allclose(decoder(x, x)[0], expected, atol=1e-5)
+    np.testing.assert_allclose(encoder(x), expected, atol=1e-5)
+    np.testing.assert_allclose(decoder(x, x), expected, atol=1e-5)
 
 
 def test_pre_norm_normalises_both_stacks_at_the_end():
     model = small(norm='pre')
-    memory = np.array(model.encode(INPUTS['source']))
+    memory = np.array(model.encode(INPUTS))
     np.testing.assert_allclose(memory.mean(-1), 0, atol=1e-5)
     np.testing.assert_allclose(memory.std(-1), 1, atol=1e-4)
     model.decoder_norm.gamma.assign(np.zeros(16))
@@ -162,21 +165,25 @@ def test_pre_norm_normalises_both_stacks_at_the_end():
 
 def test_encode_then_decode_is_call():
     model = small()
-    memory = model.encode(INPUTS['source'])
+    memory = model.encode(INPUTS)
     assert memory.shape == (2, 5, 16)
-    np.testing.assert_array_equal(model.decode(INPUTS['target'], memory, INPUTS['source']), model(INPUTS))
+    np.testing.assert_array_equal(model.decode(INPUTS['target'], memory, INPUTS), model(INPUTS))
 
 
 def test_training_reaches_encode_and_decode():
     model = small(dropout=0.5)
-    memory = model.encode(INPUTS['source'])
-    assert np.abs(model.encode(INPUTS['source'], training=True) - memory).max() > 1e-3
-    arguments = INPUTS['target'], memory, INPUTS['source']
+    memory = model.encode(INPUTS)
+    assert np.abs(model.encode(INPUTS, training=True) - memory).max() > 1e-3
+    arguments = INPUTS['target'], memory, INPUTS
     assert np.abs(model.decode(*arguments, training=True) - model.decode(*arguments)).max() > 1e-3
 
 
 def test_attention_weights():
-    weights = small().attention_weights(INPUTS)
+    model = small()
+    with attention_weights(model) as recorded:
+        logits = model(INPUTS)
+    np.testing.assert_array_equal(model(INPUTS), logits)
+    weights = {name.removeprefix(f'{model.name}/'): value for name, value in recorded.items()}
     shapes = {name: tuple(value.shape) for name, value in weights.items()}
     assert shapes == {
         'encoder_0/self_attention': (2, 4, 5, 5), 'encoder_1/self_attention': (2, 4, 5, 5),
@@ -197,11 +204,11 @@ def test_training_step_compiles_with_xla(policy):
 
     def step(source, target):
         with tf.GradientTape() as tape:
-            logits = model({'source': source, 'target': target}, training=True)
+            logits = model({**source_of(source), 'target': target}, training=True)
             loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(target, logits))
         return loss, [tf.convert_to_tensor(gradient) for gradient in tape.gradient(loss, model.trainable_variables)]
 
-    arguments = INPUTS['source'], INPUTS['target']
+    arguments = tf.constant(SOURCE), tf.constant(INPUTS['target'])
     loss, gradients = step(*arguments)
     xla_loss, xla_gradients = tf.function(step, jit_compile=True)(*arguments)
     assert xla_loss.dtype == 'float32'
@@ -214,7 +221,7 @@ def test_training_step_compiles_with_xla(policy):
 
 def test_any_length_when_called_in_a_functional_model():
     model = small()
-    inputs = {name: keras.Input((None,), dtype='int32', name=name) for name in INPUTS}
+    inputs = {name: keras.Input((None,), dtype=array.dtype.name, name=name) for name, array in INPUTS.items()}
     functional = keras.Model(inputs, model(inputs))
     assert functional.output_shape == (None, None, 13)
     np.testing.assert_allclose(functional(INPUTS), model(INPUTS), atol=1e-6)
@@ -233,7 +240,7 @@ def test_learns_to_reverse():
     @tf.function
     def step():
         with tf.GradientTape() as tape:
-            logits = model({'source': source, 'target': target}, training=True)
+            logits = model({**source_of(source), 'target': target}, training=True)
             loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(words, logits))
         optimizer.apply(tape.gradient(loss, model.trainable_variables))
         return loss

@@ -7,16 +7,19 @@ import pytest
 import scipy.stats
 import tensorflow as tf
 
-from data.text import END, PADDING, START
+from data.tokenizers.special import PLAIN
+from draws import Draws
 from errors import UserError
 from models.transformer import Transformer
 from strategies import graph_rules
 from tasks import decoding
+from tests.models.examples import source_of
 
 LENGTH, WORDS = 9, 8
-SEED = tf.constant([3, 4])
+PADDING, START, END = PLAIN.pad, PLAIN.start, PLAIN.end
+DRAWS = Draws(3)
 DECODERS = {'greedy': decoding.greedy, 'beam search': decoding.beam_search,
-            'sampling': lambda model, source, length: decoding.sample(model, source, length, SEED, top_k=6, top_p=0.9)}
+            'sampling': lambda *arguments: decoding.sample(*arguments, DRAWS, top_k=6, top_p=0.9)}
 
 
 def random_model(kind=Transformer, words=WORDS, seed=3, **options):
@@ -25,7 +28,7 @@ def random_model(kind=Transformer, words=WORDS, seed=3, **options):
     A seed is one of a model that ends some sentences, not at once and not all.
     """
     model = kind(words, words, **{'num_layers': 2, 'd_model': 16, 'd_ff': 32, 'heads': 4, **options})
-    model.build({'source': (None, None), 'target': (None, None)})
+    model.build({'source': (None, None), 'source_mask': (None, None), 'target': (None, None)})
     random = np.random.default_rng(seed)
     scales = {'kernel': 0.4, 'gamma': 1, 'table': 0.3, 'bias': 0, 'beta': 0}
     for weight in model.weights:
@@ -40,14 +43,18 @@ def sources(batch=32, length=6):
     return tf.constant(np.where(np.arange(length) < np.arange(batch)[:, None] % (length + 1), tokens, PADDING))
 
 
+def write(decoder, model, source, *arguments, length=LENGTH, **options):
+    return decoder(model, source_of(source), length, PLAIN, *arguments, **options)
+
+
 def compiled(model, decoder, jit_compile=False):
-    return tf.function(lambda source: decoder(model, source, LENGTH), jit_compile=jit_compile)
+    return tf.function(lambda source: write(decoder, model, source), jit_compile=jit_compile)
 
 
 def teacher_forced_scores(model, source, ids):
     """The summed log-probability [B] of the tokens `ids` [B, T], END included."""
     target = tf.concat([tf.fill([len(ids), 1], START), ids[:, :-1]], axis=1)
-    log_p = tf.nn.log_softmax(model({'source': source, 'target': target}))  # [B, T, V]
+    log_p = tf.nn.log_softmax(model({**source_of(source), 'target': target}))  # [B, T, V]
     log_p = tf.gather(log_p, ids, axis=2, batch_dims=2)  # [B, T]
     after = tf.cumsum(tf.cast(ids == END, tf.int32), axis=1, exclusive=True) > 0
     return tf.reduce_sum(tf.where(after, 0., log_p), axis=1)
@@ -102,7 +109,7 @@ def test_a_row_depends_on_no_other(decoded):
 
 def test_eagerly_the_same(decoded):
     decoder, model, _, source, *expected = decoded
-    assert_same(decoder(model, source, LENGTH), expected)
+    assert_same(write(decoder, model, source), expected)
 
 
 @pytest.mark.slow
@@ -113,7 +120,7 @@ def test_compiled_by_xla_the_same(decoded):
 
 def test_no_sentences(decoded):
     decoder, model, _, _, ids, log_p = decoded
-    empty = decoder(model, tf.zeros([0, 6], tf.int32), LENGTH)
+    empty = write(decoder, model, tf.zeros([0, 6], tf.int32))
     assert [value.shape for value in empty] == [(0, *ids.shape[1:]), (0, *log_p.shape[1:])]
 
 
@@ -126,7 +133,7 @@ def test_nothing_that_a_tpu_cannot_run(decoded):
 @pytest.mark.parametrize('name', ['greedy', 'beam search'])
 def test_half_precision(policy, name):
     model, source = random_model(dtype=policy), sources()
-    ids, log_p = DECODERS[name](model, source, LENGTH)
+    ids, log_p = write(DECODERS[name], model, source)
     ids, log_p = (ids, log_p) if name == 'greedy' else (ids[:, 0], log_p[:, 0])
     assert log_p.dtype == 'float32'
     np.testing.assert_allclose(log_p, teacher_forced_scores(model, source, ids), rtol=0.02, atol=0.05)
@@ -139,23 +146,23 @@ def test_a_saved_model_decodes_batches_of_any_size(name, tmp_path):
     module = tf.Module()
     module.model = random_model(num_layers=1)
     signature = tf.TensorSpec([None, 6], tf.int32)
-    module.decode = tf.function(lambda source: decoder(module.model, source, LENGTH), [signature])
+    module.decode = tf.function(lambda source: write(decoder, module.model, source), [signature])
     beams = [4] if name == 'beam search' else []
     assert module.decode.get_concrete_function().structured_outputs[0].shape == (None, *beams, LENGTH)
     tf.saved_model.save(module, str(tmp_path / 'saved'))
     loaded = tf.saved_model.load(str(tmp_path / 'saved'))
     for source in (sources(7), sources(1)):
-        assert_same(loaded.decode(source), decoder(module.model, source, LENGTH))
+        assert_same(loaded.decode(source), write(decoder, module.model, source))
 
 
 # --- Greedy decoding ---
 
 def uncached_greedy(model, source, length):
-    memory = model.encode(source)
+    memory = model.encode(source_of(source))
     target, scores = np.zeros((len(source), length + 1), 'int32'), np.zeros(len(source))
     target[:, 0], ended = START, np.zeros(len(source), bool)
     for t in range(length):
-        log_p = tf.nn.log_softmax(model.decode(target[:, :length], memory, source)[:, t]).numpy()  # [B, V]
+        log_p = tf.nn.log_softmax(model.decode(target[:, :length], memory, source_of(source))[:, t]).numpy()  # [B, V]
         target[:, t + 1] = np.where(ended, PADDING, log_p.argmax(-1))
         scores += np.where(ended, 0, log_p.max(-1))
         ended |= target[:, t + 1] == END
@@ -179,10 +186,7 @@ class Scripted:
     def __init__(self, ends):
         self.ends, self.steps = tf.constant(ends), 0
 
-    def encode(self, source):
-        return source
-
-    def start_cache(self, memory, source, length):
+    def start_cache(self, x, length):
         return {}
 
     def decode_step(self, token, t, cache):
@@ -193,7 +197,7 @@ class Scripted:
 @pytest.mark.parametrize('ends, steps', [([0, 3, 1], 4), ([0, 0, 0], 1), ([0, 99, 1], LENGTH)])
 def test_stops_when_every_sentence_has_ended(ends, steps):
     model = Scripted(ends)
-    ids, scores = decoding.greedy(model, tf.zeros([3, 6], tf.int32), LENGTH)
+    ids, scores = write(decoding.greedy, model, tf.zeros([3, 6], tf.int32))
     assert model.steps == steps and ids.shape == (3, LENGTH)
     expected = [([5] * end + [END] + [PADDING] * LENGTH)[:LENGTH] for end in ends]
     np.testing.assert_array_equal(ids, expected)
@@ -205,8 +209,8 @@ def test_stops_when_every_sentence_has_ended(ends, steps):
 
 def test_one_beam_is_greedy():
     model, source = random_model(), sources()
-    ids, log_p = decoding.beam_search(model, source, LENGTH, beam_size=1)
-    expected, scores = decoding.greedy(model, source, LENGTH)
+    ids, log_p = write(decoding.beam_search, model, source, beam_size=1)
+    expected, scores = write(decoding.greedy, model, source)
     assert 0 < np.mean(tokens_of(expected) < LENGTH) < 1
     assert_same((ids[:, 0], log_p[:, 0]), (expected, scores))
 
@@ -232,7 +236,7 @@ def uncached_beam_search(log_probabilities, length, beams, alpha):
 @pytest.mark.parametrize('beams, alpha', [(2, 0.6), (4, 0.), (7, 2.)])
 def test_beams_are_those_of_a_search_without_cache_or_early_stopping(beams, alpha):
     model, source = random_model(), sources(14)[5:]
-    forward = tf.function(lambda source, target: tf.nn.log_softmax(model({'source': source, 'target': target})))
+    forward = tf.function(lambda source, target: tf.nn.log_softmax(model({**source_of(source), 'target': target})))
     ids, log_p = compiled(model, lambda *arguments: decoding.beam_search(*arguments, beams, alpha))(source)
     for row in range(len(source)):
         repeated = tf.repeat(source[row:row + 1], beams, axis=0)
@@ -261,7 +265,7 @@ def test_a_beam_that_holds_everything_finds_the_best(alpha):
     cut = itertools.product(FewWords.SAID[1:], repeat=length)
     every = [(*stem, END, *[PADDING] * (length - 1 - len(stem))) for stem in stems] + list(cut)
     assert len(every) == 40 + 81
-    ids, log_p = decoding.beam_search(model, source, length, beams, alpha)
+    ids, log_p = write(decoding.beam_search, model, source, beams, alpha, length=length)
     for row in range(len(source)):
         scores = teacher_forced_scores(model, tf.repeat(source[row:row + 1], len(every), axis=0), tf.constant(every))
         best = np.sort(penalised(scores.numpy(), np.array(every), alpha))[::-1]
@@ -272,15 +276,12 @@ def test_a_beam_that_holds_everything_finds_the_best(alpha):
 class Table:
     """Says each word with a probability [T, V] of its position alone, and counts its steps."""
 
-    target_vocabulary_size = WORDS
+    vocabulary_size = WORDS
 
     def __init__(self, probabilities):
         self.log_p, self.steps = tf.math.log(tf.constant(probabilities, tf.float32)), 0
 
-    def encode(self, source):
-        return source
-
-    def start_cache(self, memory, source, length, beams=1):
+    def start_cache(self, x, length, beams=1):
         return {}
 
     def decode_step(self, token, t, cache):
@@ -305,14 +306,14 @@ def test_stops_as_soon_as_no_live_beam_can_win(alpha, steps):
     model = Table([says(end=0.8, word5=0.1)] * 8)
     attainable = [n * np.log(0.1) / (13 / 6) ** alpha for n in range(9)]
     assert steps == next(n for n in range(2, 9) if attainable[n] <= np.log(0.08) / (7 / 6) ** alpha or n == 8)
-    ids, _ = decoding.beam_search(model, tf.zeros([1, 3], tf.int32), 8, 2, alpha)
+    ids, _ = write(decoding.beam_search, model, tf.zeros([1, 3], tf.int32), 2, alpha, length=8)
     assert model.steps == steps and tokens_of(ids).tolist() == [[1, 2]]
 
 
 def test_a_later_better_hypothesis_replaces_a_kept_one():
     """Two have ended after two steps; the third to end is the best, by its length."""
     model = Table([says(end=0.3, word5=0.65), says(end=0.3, word5=0.65), says(end=0.98, word5=0.001)])
-    ids, _ = decoding.beam_search(model, tf.zeros([1, 3], tf.int32), 3, 2, length_penalty=3.)
+    ids, _ = write(decoding.beam_search, model, tf.zeros([1, 3], tf.int32), 2, length_penalty=3., length=3)
     assert ids[0].numpy().tolist() == [[5, 5, END], [5, END, PADDING]]
 
 
@@ -321,7 +322,7 @@ def test_a_later_better_hypothesis_replaces_a_kept_one():
 def draws(row, count=20_000, positions=2, **options):
     """int32 [count, positions] from a model that always has the same distribution [V]."""
     model = Table([row] * positions)
-    ids, _ = decoding.sample(model, tf.zeros([count, 3], tf.int32), positions, SEED, **options)
+    ids, _ = write(decoding.sample, model, tf.zeros([count, 3], tf.int32), DRAWS, length=positions, **options)
     return ids.numpy()
 
 
@@ -355,7 +356,7 @@ def test_of_equal_tokens_top_k_keeps_the_first():
 
 def test_the_likeliest_token_only_is_greedy():
     model, source = random_model(), sources()
-    assert_same(decoding.sample(model, source, LENGTH, SEED, top_k=1), decoding.greedy(model, source, LENGTH))
+    assert_same(write(decoding.sample, model, source, DRAWS, top_k=1), write(decoding.greedy, model, source))
 
 
 @pytest.mark.parametrize('options', [{'top_p': 1e-9}, {'temperature': 0.005}, {'temperature': 1e-44}], ids=str)
@@ -365,9 +366,9 @@ def test_so_are_a_small_top_p_and_temperature(options):
 
 def test_another_seed_draws_something_else():
     def draw(seed):
-        return decoding.sample(Table([ROW] * LENGTH), tf.zeros([32, 3], tf.int32), LENGTH, tf.constant(seed))[0].numpy()
-    np.testing.assert_array_equal(draw([1, 2]), draw([1, 2]))
-    assert len(np.unique(np.concatenate([draw([1, 2]), draw([1, 3]), draw([2, 2])]), axis=0)) == 3 * 32
+        return write(decoding.sample, Table([ROW] * LENGTH), tf.zeros([32, 3], tf.int32), Draws(seed))[0].numpy()
+    np.testing.assert_array_equal(draw(1), draw(1))
+    assert len(np.unique(np.concatenate([draw(1), draw(2), draw(3)]), axis=0)) == 3 * 32
 
 
 # --- Errors ---
@@ -386,7 +387,7 @@ def test_another_seed_draws_something_else():
     (decoding.sample, {'top_p': 1.1}, '`top_p` must be above 0 and at most 1. Received: top_p=1.1'),
 ])
 def test_bad_arguments(decoder, options, message):
-    seed = {'seed': SEED} if decoder is decoding.sample else {}
+    draws = [DRAWS] if decoder is decoding.sample else []
     with pytest.raises(UserError) as error:
-        decoder(Table([ROW]), tf.zeros([1, 3], tf.int32), 1, **seed, **options)
+        write(decoder, Table([ROW]), tf.zeros([1, 3], tf.int32), *draws, length=1, **options)
     assert str(error.value) == message

@@ -5,12 +5,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data.features import ImageFeatures, VectorFeatures
+from data.dataset import Image, Label, Number, Vector
+from data.source import Tensors
 from errors import UserError
-from tasks import make_task
 from tasks.task import cross_entropy
+from tests.opened import one_source, task_of
 
-IMAGES = ImageFeatures((2, 2, 1), ['a', 'b', 'c'])
+IMAGES = one_source(Tensors(image=np.zeros([3, 2, 2, 1], np.uint8), label=np.arange(3)),
+                    image=Image((2, 2, 1)), label=Label(('a', 'b', 'c')))
+VECTORS = one_source(Tensors(vector=np.eye(3, 2, dtype=np.float32), target=np.zeros(3, np.float32)),
+                     vector=Vector(2), target=Number())
 RANDOM = np.random.RandomState(0)
 LOGITS, LABELS = np.float32(RANDOM.randn(9, 3) * 3), np.int32(RANDOM.randint(0, 3, 9))
 WEIGHTS = np.float32([1, 1, 0, 1, 0, 1, 1, 1, 0])
@@ -29,7 +33,7 @@ def totals(task, rows):
 
 
 def test_totals_add_up_over_any_grouping_and_ignore_padding():
-    task = make_task('classification', IMAGES, label_smoothing=0.1)
+    task = task_of('classification', IMAGES, settings={'label_smoothing': 0.1})
     whole = totals(task, slice(None))
     parts = [totals(task, rows) for rows in (slice(0, 2), slice(2, 3), slice(3, 9))]
     for name, value in whole.items():
@@ -40,22 +44,26 @@ def test_totals_add_up_over_any_grouping_and_ignore_padding():
 
 
 def test_results_divide_once():
-    task = make_task('classification', IMAGES)
+    task = task_of('classification', IMAGES)
     assert task.results({'loss': (6., 4.), 'accuracy': (3., 4.), 'count': (4., 4.)}) == {
         'loss': 1.5, 'accuracy': 0.75, 'count': 4}
+    assert task.results({'loss': (0., 0.), 'skipped': (3., 3.)}) == {'skipped': 1.}      # of nothing there is no mean
 
 
 def test_regression_is_the_mean_square():
-    task = make_task('regression', VectorFeatures(np.zeros([3, 2])))
+    task = task_of('regression', VECTORS)
     y, outputs = tf.constant([1., 2., 9.]), tf.constant([[0.], [4.], [0.]])
     assert [float(t) for t in task.loss(y, outputs, tf.constant([1., 1., 0.]))] == [5., 2.]
     assert task.sizes['outputs'] == 1
 
 
-@pytest.mark.parametrize('name, features, message', [
+@pytest.mark.parametrize('name, dataset, message', [
     ('clasification', IMAGES, '`task` must be one of classification, .*Did you mean classification'),
-    ('translation', IMAGES, '`task` translation needs a dataset of texts. Received: task=translation'),
+    ('translation', IMAGES, r'`task` translation needs source \(text\), target \(text\). Received: dataset=made, which '
+                            r'has image \(image\), label \(label\)'),
+    ('regression', IMAGES, '`task` regression needs vector'),
+    ('classification', VECTORS, r'`task` classification needs image \(image\), label \(label\). Received: .*vector'),
 ])
-def test_errors(name, features, message):
+def test_a_dataset_without_the_fields_is_one_line(name, dataset, message):
     with pytest.raises(UserError, match=message):
-        make_task(name, features)
+        task_of(name, dataset)

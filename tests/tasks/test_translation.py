@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data.text import CharacterTokenizer, TextPairFeatures
+from data.dataset import Text
+from data.source import Tensors
+from data.tokenizers.words import CharacterTokenizer
 from errors import UserError
 from models.transformer import Transformer
 from tasks import decoding, serving
-from tasks.translation import Translation
+from tests.models.examples import source_of
+from tests.opened import one_source, task_of
 
 TEXTS = tf.constant(['abc', '', 'dddd', 'cab', 'b' * 99])
 
@@ -17,7 +20,7 @@ TEXTS = tf.constant(['abc', '', 'dddd', 'cab', 'b' * 99])
 def model():
     """Says END sooner or later, and not the same to every text."""
     model = Transformer(8, 8, num_layers=2, d_model=16, d_ff=32, heads=4)
-    model.build({'source': (None, None), 'target': (None, None)})
+    model.build({'source': (None, None), 'source_mask': (None, None), 'target': (None, None)})
     random = np.random.default_rng(3)
     scales = {'kernel': 0.4, 'gamma': 1, 'table': 0.3, 'bias': 0, 'beta': 0}
     for weight in model.weights:
@@ -26,7 +29,9 @@ def model():
 
 
 def make_task(**settings):
-    return Translation(TextPairFeatures(CharacterTokenizer('abcd'), CharacterTokenizer('wxyz'), 6, 7), **settings)
+    pairs = Tensors(source=TEXTS.numpy(), target=TEXTS.numpy())
+    return task_of('translation', one_source(pairs, source=Text('', CharacterTokenizer('abcd'), 6),
+                                             target=Text('', CharacterTokenizer('wxyz'), 7)), settings=settings)
 
 
 def served(task, model):
@@ -37,7 +42,7 @@ def served(task, model):
 
 
 def expected(task, ids, log_p):
-    texts = task.features.decode(ids).numpy().tolist()
+    texts = task.decode(ids).numpy().tolist()
     nothing = TEXTS.numpy() == b''
     return [b'' if empty else text for empty, text in zip(nothing, texts)], np.where(nothing, 0, log_p)
 
@@ -50,14 +55,14 @@ def assert_same(outputs, expected):
 def test_greedily_unless_it_is_told_otherwise(model):
     task = make_task()
     outputs = served(task, model)
-    assert_same(outputs, expected(task, *decoding.greedy(model, task.features.inputs(TEXTS), 7)))
+    assert_same(outputs, expected(task, *decoding.greedy(model, source_of(task.source(TEXTS)), 7, task.target.special)))
     assert len(set(outputs[0])) > 2
 
 
 @pytest.mark.parametrize('length_penalty', [0., 2.])
 def test_the_best_hypothesis_of_a_beam_search(model, length_penalty):
     task = make_task(beam_size=4, length_penalty=length_penalty)
-    ids, log_p = decoding.beam_search(model, task.features.inputs(TEXTS), 7, 4, length_penalty)
+    ids, log_p = decoding.beam_search(model, source_of(task.source(TEXTS)), 7, task.target.special, 4, length_penalty)
     outputs = served(task, model)
     assert_same(outputs, expected(task, ids[:, 0], log_p[:, 0]))
     if not length_penalty:
@@ -68,7 +73,7 @@ def test_the_best_hypothesis_of_a_beam_search(model, length_penalty):
 def test_a_saved_model_searches_too(model, tmp_path):
     task = make_task(beam_size=4)
     folder = serving.export_saved_model(model, task, tmp_path / '1')
-    assert serving.max_abs_difference(folder, model, task, TEXTS) < 1e-5
+    assert serving.max_abs_difference(folder, model, task, {'source': TEXTS}) < 1e-5
 
 
 @pytest.mark.parametrize('settings, message', [

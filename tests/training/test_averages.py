@@ -8,7 +8,7 @@ import pytest
 from errors import UserError
 from recipes import Options, Recipe
 from strategies import selection
-from tests.distributed import B, Features, Squares, build, slices
+from tests.distributed import B, Squares, build, slices
 from training.checkpoint import Checkpoints
 from training.state import inference_arrays
 from training.trainer import Trainer, averaged_checkpoints
@@ -18,7 +18,7 @@ STEPS, EVERY, LAST = 14, 4, 2      # the checkpoints of steps 8 and 12; the run 
 
 def train(workdir):
     recipe = Recipe(batch_size=B, steps=STEPS, optimizer='adamw', average_last=LAST, average_every=EVERY)
-    trainer = Trainer(recipe, selection.select('cpu'), Squares(Features), lambda: build(True), total_steps=STEPS,
+    trainer = Trainer(recipe, selection.select('cpu'), Squares(), lambda: build(True), total_steps=STEPS,
                       workdir=workdir)
     trainer.restore('data')
     workdir.mkdir(exist_ok=True)

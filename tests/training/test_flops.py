@@ -51,7 +51,8 @@ def test_lstm_counts_every_time_step():
 def test_transformer_forward():
     s, t, d, f, layers, words = 12, 10, 128, 512, 2, 50
     model = models.build('transformer', {'source_vocabulary_size': 40, 'target_vocabulary_size': words})
-    spec = {'source': tf.TensorSpec([B, s], tf.int32), 'target': tf.TensorSpec([B, t], tf.int32)}
+    spec = {'source': tf.TensorSpec([B, s], tf.int32), 'source_mask': tf.TensorSpec([B, s], tf.bool),
+            'target': tf.TensorSpec([B, t], tf.int32)}
     encoder = s * (4 * d * d + 2 * d * f) + 2 * s * s * d
     decoder = t * (6 * d * d + 2 * d * f) + 2 * s * d * d + 2 * t * t * d + 2 * t * s * d
     by_hand = 2 * B * (layers * (encoder + decoder) + t * d * words)

@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from draws import Draws
 from models.dropout import Dropout
-from training.randomness import Position, at, install
+from training.randomness import at, install
 
 
-def bits(seed=3, step=5, first_row=0, rows=12, layer=2, width=7, jit=False):
+def bits(seed=3, step=5, first_row=0, rows=12, name='a', width=7, jit=False):
     def draw(step, first_row):
-        return Position(seed, step, first_row).bits(layer, (rows, width))
+        return Draws(seed, step, first_row).bits(name, (rows, width))
     return tf.function(draw, jit_compile=jit)(tf.constant(step, tf.int64), tf.constant(first_row, tf.int64)).numpy()
 
 
@@ -27,7 +28,7 @@ def test_xla_draws_the_same_bits():
     np.testing.assert_array_equal(bits(first_row=3, jit=True), bits(first_row=3))
 
 
-@pytest.mark.parametrize('change', [{'seed': 4}, {'step': 6}, {'layer': 3}, {'first_row': 12}])
+@pytest.mark.parametrize('change', [{'seed': 4}, {'step': 6}, {'name': 'b'}, {'first_row': 12}])
 def test_every_coordinate_changes_the_draw(change):
     assert (bits() != bits(**change)).mean() > 0.99
 
@@ -36,6 +37,21 @@ def test_bits_are_uniform_and_rows_differ():
     drawn = bits(rows=4000, width=50)
     assert abs((drawn >= 2 ** 32 * 0.3).mean() - 0.7) < 0.005
     assert len(np.unique(drawn[:, 0])) == 4000
+
+
+@pytest.mark.parametrize('jit', [False, True])
+def test_floats_and_integers_come_from_the_bits(jit):
+    draw = tf.function(lambda: (Draws(3).uniform('a', (4000, 5)), Draws(3).integers('a', (4000, 5), -2, 3)),
+                       jit_compile=jit)
+    uniform, integers = (t.numpy() for t in draw())
+    np.testing.assert_array_equal(uniform, (Draws(3).bits('a', (4000, 5)).numpy() >> 8) * np.float32(2 ** -24))
+    assert 0 <= uniform.min() < 0.001 and 0.999 < uniform.max() < 1
+    assert abs(np.bincount(integers.ravel() + 2, minlength=5) / 20_000 - 0.2).max() < 0.02
+
+
+def test_seeds_of_31_bits_and_numbers_of_rows_in_the_graph():
+    draw = tf.function(lambda rows: Draws(2 ** 31 - 1, 2 ** 31 - 1).bits('a', (rows, 3)))
+    np.testing.assert_array_equal(draw(tf.constant(7)), Draws(2 ** 31 - 1, 2 ** 31 - 1).bits('a', (7, 3)))
 
 
 def dropped(model, first_row=0, step=1, rows=8):

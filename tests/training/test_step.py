@@ -4,7 +4,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from data.features import VectorFeatures
 from tasks.regression import Regression
 from training.optimizer import make_optimizer
 from training.randomness import install
@@ -14,7 +13,10 @@ from training.step import TrainStep
 class Overflown(Regression):
     """The loss of Regression plus a constant that has no gradient and is not finite."""
 
-    def loss(self, y, outputs, weights, label_smoothing=0.):
+    def __init__(self):
+        pass
+
+    def loss(self, y, outputs, weights, training=False):
         total, weight = super().loss(y, outputs, weights)
         return total + tf.constant(float('inf')), weight
 
@@ -24,7 +26,7 @@ def step_once(task_class):
     model = install(keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1, name='a')]))
     before = model.get_weights()[0]
     optimizer = make_optimizer('sgd', model.trainable_variables, 0.1)
-    step = TrainStep(model, optimizer, task_class(VectorFeatures(np.zeros([3, 2]))), batch_size=4, replicas=1)
+    step = TrainStep(model, optimizer, task_class.__new__(task_class), batch_size=4, replicas=1)
     totals, _ = tf.function(step)((tf.ones([4, 2]), tf.fill([4], 5.), tf.ones([4])), tf.constant(0, tf.int64))
     return np.abs(model.get_weights()[0] - before).max(), float(totals['skipped'][0])
 

@@ -1,0 +1,28 @@
+"""Every model in every form it has: small sizes, and a batch to call it with."""
+
+import numpy as np
+
+CASES = {
+    'mlp': ('mlp', {'input_shape': (8, 8, 1), 'outputs': 10}),
+    'cnn': ('cnn', {'input_shape': (8, 8, 1), 'outputs': 10}),
+    'lstm': ('lstm', {'input_shape': (8, 8, 1), 'outputs': 10}),
+    'lstm of tokens': ('lstm', {'vocabulary_size': 11, 'length': 6, 'outputs': 10}),
+    'transformer': ('transformer', {'source_vocabulary_size': 11, 'target_vocabulary_size': 10}),
+    'transformer of tokens': ('transformer', {'vocabulary_size': 11, 'length': 6, 'outputs': 10}),
+}
+
+
+def example(sizes):
+    """A batch of 3 for a model of these sizes; of tokens, the second is shorter than its row."""
+    random = np.random.default_rng(0)
+    if 'input_shape' in sizes:
+        return random.random((3, *sizes['input_shape']), dtype='float32')
+    ids = random.integers(1, 11, (3, 6), dtype='int32') * (np.arange(6) < [[6], [3], [6]])
+    if 'length' in sizes:
+        return {'ids': ids, 'mask': ids != 0}
+    return {**source_of(ids), 'target': random.integers(1, 10, (3, 5), dtype='int32')}
+
+
+def source_of(ids, padding=0):
+    """ids [B, S] -> the source's part of a Transformer's inputs."""
+    return {'source': ids, 'source_mask': ids != padding}
