@@ -31,14 +31,14 @@ def open_data(recipe, data_dir='', tokenizer=None, training=True):
         tokenizer: bytes that a run of this recipe keeps; else it is made from the data.
         training: also packs the training split, where the recipe asks for it.
     """
-    dataset = data.open_dataset(recipe.dataset, recipe.image_size, recipe.channels, data_dir or None,
-                                vocabulary_size=recipe.vocabulary_size, max_length=recipe.max_length,
-                                tokenizer=tokenizer)
-    task = tasks.make_task(recipe.task, dataset.features, label_smoothing=recipe.label_smoothing,
-                           beam_size=recipe.beam_size, length_penalty=recipe.length_penalty)
-    if recipe.packing and task.features.kind != 'text':
+    given = {name: value for name, value in recipe.data.values().items()
+             if name in ('image_size', 'channels', 'vocabulary_size', 'max_length')}
+    dataset = data.open_dataset(recipe.data.dataset, data_dir=data_dir or None, tokenizer=tokenizer, **given)
+    task = tasks.make_task(recipe.task.kind, dataset.features, **recipe.task.values())
+    packed = getattr(recipe.data, 'packing', False)
+    if packed and task.features.kind != 'text':
         raise UserError(f'`packing` is for texts; this dataset gives {task.features.kind}s. Received: packing=True')
-    if recipe.packing and training:
+    if packed and training:
         dataset = dataclasses.replace(dataset, packed=packing.pack(dataset.train, dataset.features))
     return dataset, task
 
@@ -48,11 +48,9 @@ def build_model(recipe, task):
 
     The weights follow from the recipe's seed alone.
     """
-    keras.utils.set_random_seed(recipe.seed)
-    with _policy(POLICIES[recipe.precision]):
-        return models.build(recipe.model, task.sizes, size=recipe.size or None,
-                            dropout=None if recipe.dropout < 0 else recipe.dropout, norm=recipe.norm or None,
-                            share_embeddings=recipe.share_embeddings or None)
+    keras.utils.set_random_seed(recipe.training.seed)
+    with _policy(POLICIES[recipe.training.precision]):
+        return models.build(recipe.model.kind, task.sizes, **recipe.model.changed())
 
 
 class Batches:
@@ -64,14 +62,14 @@ class Batches:
 
     def __init__(self, recipe, dataset, task, replicas):
         self._recipe, self._dataset, self._features, self._replicas = recipe, dataset, task.features, replicas
-        pipeline.per_replica(recipe.batch_size, replicas)
-        pieces_of_a_replica(recipe.accumulate, replicas)
+        pipeline.per_replica(recipe.training.batch_size, replicas)
+        pieces_of_a_replica(recipe.training.accumulate, replicas)
 
     def training(self, start_step):
         """The dataset function of the steps from `start_step` on."""
-        recipe = self._recipe
-        return pipeline.training_slices(self._dataset.rows, self._features, batch_size=recipe.batch_size,
-                                        seed=recipe.seed, transform=recipe.augment, start_step=start_step)
+        training, transform = self._recipe.training, getattr(self._recipe.data, 'augment', 'none')
+        return pipeline.training_slices(self._dataset.rows, self._features, batch_size=training.batch_size,
+                                        seed=training.seed, transform=transform, start_step=start_step)
 
     @property
     def spec(self):
@@ -80,22 +78,22 @@ class Batches:
 
     def evaluation(self, split):
         """(dataset function, number of global batches, source) of a split."""
-        source, batch_size = self._dataset.split(split), self._recipe.batch_size
+        source, batch_size = self._dataset.split(split), self._recipe.training.batch_size
         return (pipeline.evaluation_slices(source, self._features, batch_size=batch_size),
                 pipeline.evaluation_steps(source, batch_size), source)
 
     def examples(self, step):
         """The indices of the training examples, or rows of them, in a step's global batch, in order."""
-        recipe = self._recipe
-        return pipeline.examples_of(self._dataset.rows, batch_size=recipe.batch_size, seed=recipe.seed, step=step)
+        training = self._recipe.training
+        return pipeline.examples_of(self._dataset.rows, batch_size=training.batch_size, seed=training.seed, step=step)
 
 
 def make_trainer(recipe, dataset, task, devices, workdir, jit='auto'):
     """Returns (Trainer, a line that says whether XLA compiles its step, and why)."""
     recipe = recipe.resolved(devices.kind)
-    compiled, reason = use_jit(jit, recipe.model, devices.kind)
-    trainer = Trainer(recipe, devices, task, lambda: build_model(recipe, task), workdir=workdir.path, jit=compiled,
-                      total_steps=training_steps(recipe, dataset))
+    compiled, reason = use_jit(jit, recipe.model.kind, devices.kind)
+    trainer = Trainer(recipe.training, devices, task, lambda: build_model(recipe, task), workdir=workdir.path,
+                      jit=compiled, total_steps=training_steps(recipe, dataset))
     return trainer, f'XLA {"on" if compiled else "off"}: {reason}'
 
 
@@ -106,7 +104,8 @@ def make_deterministic(kind='cpu'):
 
 
 def training_steps(recipe, dataset):
-    return recipe.steps or math.ceil(recipe.epochs * dataset.rows.num_examples / recipe.batch_size)
+    training = recipe.training
+    return training.steps or math.ceil(training.epochs * dataset.rows.num_examples / training.batch_size)
 
 
 def load(path, checkpoint='newest', data_dir='', **overrides):
@@ -114,7 +113,7 @@ def load(path, checkpoint='newest', data_dir='', **overrides):
 
     Args:
         checkpoint: newest, best, or a step number.
-        overrides: fields of the recipe that are not of its training, as `beam_size`.
+        overrides: fields of the recipe's task, for example `beam_size`.
 
     Returns:
         (recipe, dataset, task, model, step)
@@ -133,12 +132,12 @@ def export(folder, model, reference, dataset, task):
     return serving.max_abs_difference(folder, reference, task, dataset.features.raw(examples))
 
 
-def export_run(workdir, trainer, dataset):
+def export_run(workdir, recipe, trainer, dataset):
     """Exports a run's newest checkpoint, and compares it with the trained model. Both are rebuilt without a strategy,
     one from the checkpoint and one from the variables that were trained: raw inputs need the host."""
     arrays, _ = trainer.checkpoints.newest()
     with trainer.devices.on_host():
-        saved, trained = (_inference_model(trainer.recipe, trainer.task, a) for a in (arrays, trainer.state.arrays()))
+        saved, trained = (_inference_model(recipe, trainer.task, a) for a in (arrays, trainer.state.arrays()))
         return export(workdir.export, saved, trained, dataset, trainer.task)
 
 
