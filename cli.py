@@ -83,7 +83,7 @@ def _parse(argv, main, define, recipe, arguments):
         return lambda: _print_help(groups, recipe and not found)
     rest = _parse_all(argv, recipe, found)[1:]
     if rest and not arguments:
-        raise UserError(f'`{os.path.basename(argv[0])}` takes flags only, see --help. Received: {" ".join(rest)}')
+        raise UserError(f'`{os.path.basename(argv[0])}` takes flags only. Received: {" ".join(rest)}')
     if recipe and selected['list']:
         return print_list
     if recipe:

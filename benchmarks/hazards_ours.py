@@ -150,7 +150,7 @@ def _differences(devices, changed):
     """From the plain step on one device. changed: function (devices) -> weights."""
     plain = _train_net(devices['one'])
     differences = {name: cases.max_difference(plain, changed(d)) for name, d in devices.items()}
-    return {**differences, 'steps': cases.DIABETES.steps}
+    return {**differences, 'steps': cases.DIABETES.training.steps}
 
 
 def _accumulation(devices):

@@ -57,7 +57,7 @@ def run_bare(run_python, tmp_path_factory):
     ('--model=mlp --learning_rate=1e38', '`learning_rate` must be above 0 and at most 1,000,000. Received'),
     ('--model=mlp --seed=-1', '`seed` must be at least 0'),
     ('--model=mlp --steps=5 --epochs=120', '`epochs` and `steps` exclude each other (steps=5). Received: epochs=120.0'),
-    ('--seed 7 --model mlp digits', '`train.py` takes flags only, see --help. Received: digits'),
+    ('--seed 7 --model mlp digits', '`train.py` takes flags only. Received: digits'),
     ('--model=mlp --strategy=cuda', '`strategy` must be one of auto, cpu, gpu, multiworker, tpu'),
     ('--recipe=none.py', '`recipe` must be a name or a file that can be read (No such file or directory)'),
 ])
@@ -82,7 +82,7 @@ def regression(tmp_path):
     ('evaluate.py', '--batch_size=-1', '`batch_size` must be at least 1 and at most 16,777,216. Received: batch_size='),
     ('evaluate.py', '--virtual_devices=-1', '`virtual_devices` must be at least 0 and at most 1,024'),
     ('evaluate.py', '--split=tests', '`split` must be one of train, validation, test. Received: split='),
-    ('evaluate.py', 'test', '`evaluate.py` takes flags only, see --help. Received: test'),
+    ('evaluate.py', 'test', '`evaluate.py` takes flags only. Received: test'),
     ('predict.py', '--text=a --beam_size=2', '`beam_size` is no field of model mlp on diabetes'),
     ('predict.py', 'a.png', '`predict.py` takes flags only'), ('export.py', 'b', '`export.py` takes flags only'),
     ('export.py', '--learning_rate=1', 'Unknown command line flag \'learning_rate\''),
