@@ -88,7 +88,7 @@ def _parse(argv, main, define, recipe, arguments):
         return print_list
     if recipe:
         name, original = found or recipes.find()
-        given = {name: flags.FLAGS[name].value for name in original.fields() if flags.FLAGS[name].present}
+        given = {field: flags.FLAGS[field].value for field in original.fields() if flags.FLAGS[field].present}
         return lambda: main(Chosen(name, original, given))
     return (lambda: main(rest)) if arguments else main
 
@@ -145,13 +145,13 @@ def define_flags(cls, names=None, inherit=False):
     """
     for f in dataclasses.fields(cls):
         if names is None or f.name in names:
-            _define_field(f, None if inherit else f.default)
+            _define_field(f, None if inherit else f.default, ' Without it, that of the run.' if inherit else '')
 
 
-def _define_field(f, default):
+def _define_field(f, default, more=''):
     choices = f.metadata['choices']
     known = f' One of {", ".join(map(str, choices))}.' if choices else ''
-    DEFINE[f.type](f.name, default, f.metadata['help'] + known)
+    DEFINE[f.type](f.name, default, f.metadata['help'] + known + more)
 
 
 def run_flags(devices=True):
@@ -210,7 +210,7 @@ def print_list():
         print(f'  {name:<26}model {recipe.model.kind}, task {recipe.task.kind}, dataset {recipe.data.dataset}')
     print('datasets')
     for name, (what, source) in DATASETS.items():
-        print(f'  {name:<26}{what}; {source}')
+        print(textwrap.fill(f'{name:<26}{what}; {source}', WIDTH, initial_indent='  ', subsequent_indent=' ' * 28))
     print('strategies', flush=True)
     with quiet_tensorflow():
         from strategies.selection import usable

@@ -5,7 +5,7 @@
     python train.py --recipe=path/to/mine.py
     python train.py --list
 
-The same command again goes on where it stopped. In Python, `train.run(recipe, options)` returns the results.
+The same command again resumes where it stopped. In Python, `train.run(recipe, options)` returns the results.
 Exit codes: 0 done, 1 the run failed, 2 a flag is wrong, 75 SIGTERM (saved: start it again), 130 Ctrl-C (saved).
 """
 
