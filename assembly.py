@@ -25,8 +25,8 @@ POLICIES = {'float32': 'float32', 'bfloat16': 'mixed_bfloat16', 'float16': 'mixe
 
 def open_data(recipe, data_dir='', tokenizer=None):
     """Returns (dataset, task). tokenizer: {file name: bytes} that a run of this recipe keeps; else made from data."""
-    dataset = data.open_dataset(recipe.dataset, data_dir or None)
-    return dataset, tasks.make(recipe.task, recipe, dataset, recipe, tokenizer)
+    dataset = data.open_dataset(recipe.data.dataset, data_dir or None)
+    return dataset, tasks.make(recipe.task.kind, recipe.task, dataset, recipe.data, tokenizer)
 
 
 def build_model(recipe, task):
@@ -34,12 +34,9 @@ def build_model(recipe, task):
 
     The weights follow from the recipe's seed alone.
     """
-    keras.utils.set_random_seed(recipe.seed)
-    with _policy(POLICIES[recipe.precision]):
-        return models.build(recipe.model, task.sizes, size=recipe.size or None, units=recipe.units or None,
-                            dropout=None if recipe.dropout < 0 else recipe.dropout, norm=recipe.norm or None,
-                            share_embeddings=recipe.share_embeddings or None,
-                            bidirectional=recipe.bidirectional or None)
+    keras.utils.set_random_seed(recipe.training.seed)
+    with _policy(POLICIES[recipe.training.precision]):
+        return models.build(recipe.model.kind, task.sizes, **recipe.model.changed())
 
 
 class Batches:
@@ -53,16 +50,16 @@ class Batches:
     """
 
     def __init__(self, recipe, dataset, task, replicas):
-        self._recipe, self._dataset, self._task, self._replicas = recipe, dataset, task, replicas
-        pipeline.per_replica(recipe.batch_size, replicas)
-        pieces_of_a_replica(recipe.accumulate, replicas)
+        self._training, self._dataset, self._task, self._replicas = recipe.training, dataset, task, replicas
+        pipeline.per_replica(self._training.batch_size, replicas)
+        pieces_of_a_replica(self._training.accumulate, replicas)
         self.rows = task.rows(dataset.train, training=True)
         self.fingerprint = '-'.join(part.fingerprint for part in (self.rows, dataset.validation, dataset.test))
 
     def training(self, start_step):
         """The dataset function of the steps from `start_step` on."""
-        return pipeline.training_slices(self.rows, self._task.batch, batch_size=self._recipe.batch_size,
-                                        seed=self._recipe.seed, start_step=start_step)
+        return pipeline.training_slices(self.rows, self._task.batch, batch_size=self._training.batch_size,
+                                        seed=self._training.seed, start_step=start_step)
 
     @property
     def spec(self):
@@ -77,11 +74,12 @@ class Batches:
 
     def evaluation(self, split):
         """(dataset function, number of global batches, source) of a split."""
-        return evaluation_batches(self._task, self._dataset.split(split), self._recipe.batch_size)
+        return evaluation_batches(self._task, self._dataset.split(split), self._training.batch_size)
 
     def examples(self, step):
         """The indices of the training examples, or rows of them, in a step's global batch, in order."""
-        return pipeline.examples_of(self.rows, batch_size=self._recipe.batch_size, seed=self._recipe.seed, step=step)
+        return pipeline.examples_of(self.rows, batch_size=self._training.batch_size, seed=self._training.seed,
+                                    step=step)
 
 
 def evaluation_batches(task, source, batch_size):
@@ -94,9 +92,9 @@ def evaluation_batches(task, source, batch_size):
 def make_trainer(recipe, rows, task, devices, workdir, jit='auto'):
     """Returns (Trainer, a line that says whether XLA compiles its step, and why)."""
     recipe = recipe.resolved(devices.kind)
-    compiled, reason = use_jit(jit, recipe.model, devices.kind)
-    trainer = Trainer(recipe, devices, task, lambda: build_model(recipe, task), workdir=workdir.path, jit=compiled,
-                      total_steps=training_steps(recipe, rows))
+    compiled, reason = use_jit(jit, recipe.model.kind, devices.kind)
+    trainer = Trainer(recipe.training, devices, task, lambda: build_model(recipe, task), workdir=workdir.path,
+                      jit=compiled, total_steps=training_steps(recipe, rows))
     return trainer, f'XLA {"on" if compiled else "off"}: {reason}'
 
 
@@ -107,7 +105,8 @@ def make_deterministic(kind='cpu'):
 
 
 def training_steps(recipe, rows):
-    return recipe.steps or math.ceil(recipe.epochs * rows.num_examples / recipe.batch_size)
+    training = recipe.training
+    return training.steps or math.ceil(training.epochs * rows.num_examples / training.batch_size)
 
 
 def load(path, checkpoint='newest', data_dir='', **overrides):
@@ -115,7 +114,7 @@ def load(path, checkpoint='newest', data_dir='', **overrides):
 
     Args:
         checkpoint: newest, best, or a step number.
-        overrides: fields of the recipe that are not of its training, as `beam_size`.
+        overrides: fields of the recipe's task, for example `beam_size`.
 
     Returns:
         (recipe, dataset, task, model, step)
@@ -134,12 +133,12 @@ def export(folder, model, reference, dataset, task):
     return serving.max_abs_difference(folder, reference, task, examples)
 
 
-def export_run(workdir, trainer, dataset):
+def export_run(workdir, recipe, trainer, dataset):
     """Exports a run's newest checkpoint, and compares it with the trained model. Both are rebuilt without a strategy,
     one from the checkpoint and one from the variables that were trained: raw inputs need the host."""
     arrays, _ = trainer.checkpoints.newest()
     with trainer.devices.on_host():
-        saved, trained = (_inference_model(trainer.recipe, trainer.task, a) for a in (arrays, trainer.state.arrays()))
+        saved, trained = (_inference_model(recipe, trainer.task, a) for a in (arrays, trainer.state.arrays()))
         return export(workdir.export, saved, trained, dataset, trainer.task)
 
 

@@ -8,27 +8,35 @@ import json
 
 from absl import flags
 
-import frontdoor
-from errors import UserError, lookup
+import cli
+from errors import lookup
+from settings import Options, Training, Translation
+from settings.fields import check_field
+from workdir import Workdir
+
+SPLITS, SEARCH = ('train', 'validation', 'test'), ('beam_size', 'length_penalty')
 
 
-def main(arguments):
-    if arguments:
-        raise UserError(f'`evaluate.py` takes flags only. Received: {" ".join(arguments)}')
+def main():
     args = flags.FLAGS
-    lookup(dict.fromkeys(('train', 'validation', 'test')), args.split, 'split')
-    frontdoor.required('workdir')
-    with frontdoor.quiet_tensorflow():
+    lookup(dict.fromkeys(SPLITS), args.split, 'split')
+    cli.required('workdir')
+    options = Options(**cli.given(Options))
+    if args['batch_size'].present:
+        check_field(Training, 'batch_size', args.batch_size)
+    search = {name: args[name].value for name in SEARCH if args[name].present}
+    Workdir(args.workdir).recipe().replace(**search)      # a mistake is told before TensorFlow is imported
+    with cli.quiet_tensorflow():
         import assembly
         from strategies import selection
     from data import pipeline
     from training.evaluation import EvaluationStep, Evaluator
-    devices = selection.select(args.strategy, args.virtual_devices, args.tpu)
+    devices = selection.select(options.strategy, options.virtual_devices, options.tpu)
     assembly.make_deterministic(devices.kind)
-    search = {name: args[name].value for name in ('beam_size', 'length_penalty') if args[name].present}
     with devices.strategy.scope():
-        recipe, dataset, task, model, step = assembly.load(args.workdir, args.checkpoint, args.data_dir, **search)
-    source, batch_size = dataset.split(args.split), args.batch_size or recipe.batch_size
+        recipe, dataset, task, model, step = assembly.load(
+            options.workdir, args.checkpoint, options.data_dir, **search)
+    source, batch_size = dataset.split(args.split), args.batch_size or recipe.training.batch_size
     pipeline.per_replica(batch_size, devices.replicas)
     evaluate = Evaluator(devices.strategy, EvaluationStep(model, task),
                          *assembly.evaluation_batches(task, source, batch_size))
@@ -38,18 +46,12 @@ def main(arguments):
 
 
 def define():
-    flags.DEFINE_string('workdir', None, 'Folder of a run made by train.py.')
-    flags.DEFINE_string('checkpoint', 'newest', 'Which weights: newest, best, or a step.')
-    flags.DEFINE_string('split', 'test', 'train, validation or test.')
-    flags.DEFINE_integer('batch_size', 0, 'Global batch; 0 is the recipe\'s. The result does not depend on it.')
-    flags.DEFINE_integer('beam_size', 1, 'Of translations: hypotheses that beam search keeps; 1 is greedy. Default: '
-                                         'the recipe\'s.')
-    flags.DEFINE_float('length_penalty', 0.6, 'Of beam search. Default: the recipe\'s.')
-    flags.DEFINE_string('strategy', 'auto', 'Devices: auto, cpu, gpu, multiworker or tpu.')
-    flags.DEFINE_integer('virtual_devices', 0, 'Split this machine\'s device into N logical ones.')
-    flags.DEFINE_string('tpu', '', 'TPU to use: local, its name, or a grpc:// address.')
-    flags.DEFINE_string('data_dir', '', 'Folder of datasets.')
+    cli.run_flags()
+    flags.DEFINE_string('split', 'test', f'Split to evaluate: {", ".join(SPLITS)}.')
+    flags.DEFINE_integer('batch_size', None, 'Global batch size. Without it, that of the run. The result does not '
+                                             'depend on it.')
+    cli.define_flags(Translation, SEARCH, inherit=True)
 
 
 if __name__ == '__main__':
-    frontdoor.run(main, define)
+    cli.run(main, define)

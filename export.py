@@ -7,19 +7,19 @@ import pathlib
 
 from absl import flags
 
-import frontdoor
+import cli
 from errors import UserError
+from workdir import Workdir
 
 
-def main(arguments):
-    if arguments:
-        raise UserError(f'`export.py` takes flags only. Received: {" ".join(arguments)}')
+def main():
     args = flags.FLAGS
-    frontdoor.required('workdir', 'output')
+    cli.required('workdir', 'output')
     output = pathlib.Path(args.output)
     if output.exists() and not (output / 'saved_model.pb').exists():
         raise UserError(f'`output` must be new, or a SavedModel to replace. Received: output={args.output!r}')
-    with frontdoor.quiet_tensorflow():
+    Workdir(args.workdir).recipe()      # a mistake is told before TensorFlow is imported
+    with cli.quiet_tensorflow():
         import assembly
         from strategies import selection
     selection.select('cpu')
@@ -29,11 +29,9 @@ def main(arguments):
 
 
 def define():
-    flags.DEFINE_string('workdir', None, 'Folder of a run made by train.py.')
-    flags.DEFINE_string('checkpoint', 'newest', 'Which weights: newest, best, or a step.')
+    cli.run_flags(devices=False)
     flags.DEFINE_string('output', None, 'Folder to write. TensorFlow Serving wants its last part to be a number.')
-    flags.DEFINE_string('data_dir', '', 'Folder of datasets.')
 
 
 if __name__ == '__main__':
-    frontdoor.run(main, define)
+    cli.run(main, define)

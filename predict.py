@@ -11,30 +11,31 @@ import pathlib
 
 from absl import flags
 
-import frontdoor
+import cli
 from errors import UserError
+from settings import Translation
 from training.checkpoint import write_atomically
+from workdir import Workdir
 
 ASKED = ('image', 'text', 'values')      # what a task may be asked with
 SEARCH, SAMPLING = ('beam_size', 'length_penalty'), ('temperature', 'top_k', 'top_p')
 
 
-def main(arguments):
-    if arguments:
-        raise UserError(f'`predict.py` takes flags only; name files by --image=FILE. Received: {" ".join(arguments)}')
+def main():
     args = flags.FLAGS
-    frontdoor.required('workdir')
+    cli.required('workdir')
     given = [name for name in ASKED if args[name].value]
     if len(given) != 1:
         raise UserError('one of `--image`, `--text` and `--values` must say what to predict. Received: '
                         f'{", ".join(given) or "none"}')
-    _check_text_flags(args, given[0])
-    with frontdoor.quiet_tensorflow():
+    search = {name: args[name].value for name in SEARCH if args[name].present}
+    recipe = Workdir(args.workdir).recipe().replace(**search)      # a mistake is told before TensorFlow is imported
+    _check_translation_flags(args, given[0], recipe)
+    with cli.quiet_tensorflow():
         import assembly
         from draws import Draws
         from strategies import selection
     selection.select('cpu')
-    search = {name: args[name].value for name in SEARCH if args[name].present}
     _, _, task, model, _ = assembly.load(args.workdir, args.checkpoint, args.data_dir, **search)
     if given[0] not in task.asks:
         raise UserError(f'this run\'s task is {task.name}: use --{" or --".join(task.asks)}. Received: --{given[0]}')
@@ -57,34 +58,34 @@ def _draw_attention(model, task, text, path):
     write_atomically(path, draw_attention(*cross_attention(model, task, text), pathlib.Path(path).suffix[1:].lower()))
 
 
-def _check_text_flags(args, given):
-    """Before a model is loaded: what is for sentences only, and a picture of one."""
-    for name in (*SEARCH, *SAMPLING, 'seed', 'attention'):
-        if args[name].present and given != 'text':
-            raise UserError(f'`{name}` is for --text. Received: --{given} and --{name}={args[name].value}')
+def _check_translation_flags(args, given, recipe):
+    """What is for texts that the model writes: sampling, and a picture of one of them."""
+    for name in (*SAMPLING, 'seed', 'attention'):
+        if args[name].present and recipe.task.kind != 'translation':
+            raise UserError(f'`{name}` is for runs of the task translation; the task of this run is '
+                            f'{recipe.task.kind}. Received: --{name}={args[name].value}')
+    if args['seed'].present and not any(args[name].present for name in SAMPLING):
+        raise UserError(f'`seed` is for sampling and needs one of --{", --".join(SAMPLING)}. '
+                        f'Received: --seed={args.seed}')
     if args.attention and len(args.text) > 1:
         raise UserError(f'`attention` is a picture of one sentence. Received: {len(args.text)} times --text')
 
 
 def define():
-    flags.DEFINE_string('workdir', None, 'Folder of a run made by train.py.')
-    flags.DEFINE_string('checkpoint', 'newest', 'Which weights: newest, best, or a step.')
-    flags.DEFINE_multi_string('image', None, 'An image file (JPEG, PNG, BMP, GIF); may be given several times.')
-    flags.DEFINE_multi_string('text', None, 'A sentence; may be given several times.')
-    flags.DEFINE_multi_string('values', None, 'Numbers with commas between; may be given several times.')
-    flags.DEFINE_integer('beam_size', 1, 'Of sentences: hypotheses that beam search keeps; 1 is greedy. Default: the '
-                                         'recipe\'s.')
-    flags.DEFINE_float('length_penalty', 0.6, 'Of beam search. Default: the recipe\'s.')
-    flags.DEFINE_float('temperature', 1., 'This flag or one of the next two draws the tokens of sentences; below 1 the '
-                                          'likelier ones more often.')
-    flags.DEFINE_integer('top_k', 0, 'Draw among the likeliest so many tokens; 0 is all.')
-    flags.DEFINE_float('top_p', 1., 'Draw among the likeliest tokens that have this probability together.')
-    flags.DEFINE_integer('seed', 0, 'Of the draws.')
-    flags.DEFINE_string('attention', '', 'File to write a picture to of what the model looked at: .png, .pdf, .svg. '
+    cli.run_flags(devices=False)
+    flags.DEFINE_multi_string('image', None, 'Image file (JPEG, PNG, BMP, GIF). The flag may be repeated.')
+    flags.DEFINE_multi_string('text', None, 'Sentence. The flag may be repeated.')
+    flags.DEFINE_multi_string('values', None, 'Numbers with commas between. The flag may be repeated.')
+    cli.define_flags(Translation, SEARCH, inherit=True)
+    flags.DEFINE_float('temperature', 1., 'Softmax temperature for sampling a text instead of searching; lower is more '
+                                          'conservative.')
+    flags.DEFINE_integer('top_k', 0, 'Number of most likely tokens to sample from. 0 means all.')
+    flags.DEFINE_float('top_p', 1., 'Total probability of the most likely tokens to sample from.')
+    flags.DEFINE_integer('seed', 0, 'Random seed for sampling.')
+    flags.DEFINE_string('attention', '', 'File for a picture of the cross-attention of one sentence: .png, .pdf, .svg. '
                                          'Needs matplotlib, of the extra `text`.')
-    flags.DEFINE_boolean('json', False, 'Print one JSON object an input, with all outputs.')
-    flags.DEFINE_string('data_dir', '', 'Folder of datasets.')
+    flags.DEFINE_boolean('json', False, 'JSON output: one object per input, with all outputs.')
 
 
 if __name__ == '__main__':
-    frontdoor.run(main, define)
+    cli.run(main, define)

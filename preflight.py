@@ -15,32 +15,28 @@ import sys
 
 from absl import flags
 
-import frontdoor
-import recipes
+import cli
 from errors import FAILED, UserError
-from recipes import Recipe
+from settings import Options
 from strategies.preflight import report, topologies
 
 
-def main(arguments):
-    if arguments:
-        raise UserError(f'`preflight.py` takes flags only. Received: {" ".join(arguments)}')
-    args = flags.FLAGS
-    overrides = frontdoor.given(Recipe)
-    _, recipe = recipes.find(args.recipe, overrides.get('model'), overrides.get('dataset'))
-    recipe = recipe.replace(**overrides)
+def main(chosen):
+    args, recipe = flags.FLAGS, chosen.recipe
     slices = [topologies.parse(name) for name in args.topology]
     batches = [_positive(text) for text in args.per_chip_batch]
-    if batches and 'batch_size' in overrides:
+    if batches and 'batch_size' in chosen.given:
         raise UserError('`per_chip_batch` and `batch_size` exclude each other. '
-                        f'Received: per_chip_batch={batches}, batch_size={recipe.batch_size}')
+                        f'Received: per_chip_batch={batches}, batch_size={recipe.training.batch_size}')
     if not args.sweep and (len(slices) > 1 or len(batches) > 1):
         raise UserError('`topology` and `per_chip_batch` take several values only with --sweep. '
                         f'Received: topology={",".join(args.topology)}, per_chip_batch={batches}')
     for number in (signal.SIGINT, signal.SIGTERM):      # nothing is to be saved, and a compiler does not look for them
         signal.signal(number, signal.SIG_DFL)
-    with frontdoor.quiet_tensorflow():
+    with cli.quiet_tensorflow():
         from rehearsal import Rehearsal
+    if chosen.inherited:
+        _say(chosen.inherited)
     rehearsal = Rehearsal(args.data_dir, _say)
     if args.sweep:
         files = report.write_sweep(rehearsal.sweep(recipe, slices, batches), args.output)
@@ -65,16 +61,15 @@ def _say(line):
 
 
 def define():
-    flags.DEFINE_string('recipe', None, f'Recipe to check: {", ".join(recipes.RECIPES)}. Each of its fields is a flag.')
-    frontdoor.define_flags(Recipe, inherit=True)
-    flags.DEFINE_list('topology', 'v5e:2x4', f'TPU slice, chip and shape; chips: {", ".join(topologies.CHIPS)}.')
-    flags.DEFINE_list('per_chip_batch', [], 'Examples a step of each chip, instead of the global --batch_size.')
-    flags.DEFINE_boolean('find_batch_size', False, 'Find the largest batch that fits, by compiling, and report it.')
-    flags.DEFINE_boolean('json', False, 'Print the report as JSON.')
-    flags.DEFINE_boolean('sweep', False, 'Check every topology with every per_chip_batch; write sweep.csv, sweep.png.')
+    flags.DEFINE_list('topology', 'v5e:2x4', f'TPU slice: chip and shape. Chips: {", ".join(topologies.CHIPS)}.')
+    flags.DEFINE_list('per_chip_batch', [], 'Examples per step and chip, instead of the global --batch_size.')
+    flags.DEFINE_boolean('find_batch_size', False, 'Search for the largest batch that fits, by compiling.')
+    flags.DEFINE_boolean('json', False, 'JSON output of the report.')
+    flags.DEFINE_boolean('sweep', False, 'Check of every topology with every per_chip_batch; writes sweep.csv and '
+                                         'sweep.png.')
     flags.DEFINE_string('output', os.path.join('runs', 'preflight'), 'Folder for the files of --sweep.')
-    flags.DEFINE_string('data_dir', '', 'Folder of datasets.')
+    cli.define_flags(Options, ('data_dir',))
 
 
 if __name__ == '__main__':
-    frontdoor.run(main, define)
+    cli.run(main, define, recipe=True)

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 import assembly
 from errors import UserError
+from settings.training import BATCH_SIZE
 from strategies import selection
 from strategies.preflight import compiler, hlo, lint, roofline, search
 from strategies.preflight.replicas import ProgramReplicas
@@ -61,11 +62,11 @@ class Rehearsal:
     def largest(self, recipe, topology):
         """The report of a recipe with the largest batch that fits, which it names: `largest_per_chip_batch`."""
         devices = compiler.open_topology(topology)
-        start = max(1, recipe.batch_size // topology.chips)
+        start = max(1, recipe.training.batch_size // topology.chips)
         batch = self._largest(recipe, topology, devices, start)
         if not batch:
             raise UserError(f'`model` does not fit: on {topology.name} not even a batch of one example a chip does. '
-                            f'Received: model={recipe.model}, size={recipe.size!r}')
+                            f'Received: model={recipe.model.kind}')
         found = self.check(recipe.replace(batch_size=batch * topology.chips), topology)
         return {**found, 'largest_per_chip_batch': batch}
 
@@ -88,8 +89,9 @@ class Rehearsal:
             return needed <= limit, needed, limit
 
         # The global batch must divide into the recipe's micro-batches too.
-        unit = recipe.accumulate // math.gcd(recipe.accumulate, topology.chips)
-        return search.largest_batch(try_batch, start, unit)
+        accumulate = recipe.training.accumulate
+        unit = accumulate // math.gcd(accumulate, topology.chips)
+        return search.largest_batch(try_batch, start, unit, BATCH_SIZE // topology.chips)
 
 
 def _fit(needed, topology):
@@ -109,9 +111,10 @@ class _Steps:
         self._devices = selection.Devices('tpu', 'tpu', 'compiled ahead of time', ProgramReplicas(topology.chips))
         self._batches = assembly.Batches(recipe, self._dataset, task, topology.chips)
         # Nothing is written to the folder.
+        self.recipe = recipe.resolved('tpu')
         self._trainer, _ = assembly.make_trainer(recipe, self._batches.rows, task, self._devices, Workdir('unused'))
         self._trainer.count_flops(self._batches.spec)
-        self.recipe, self.per_chip_batch = self._trainer.recipe, recipe.batch_size // topology.chips
+        self.per_chip_batch = recipe.training.batch_size // topology.chips
 
     def compile_training(self, devices):
         scalar, flags = tf.TensorSpec([], tf.int64), tf.TensorSpec([FLAGS])
@@ -132,9 +135,10 @@ class _Steps:
     def report(self):
         """What is known before anything is compiled."""
         recipe, topology = self.recipe, self._topology
-        return {'model': recipe.model, 'size': recipe.size, 'dataset': recipe.dataset, 'precision': recipe.precision,
+        return {'model': recipe.model.kind, 'size': getattr(recipe.model, 'size', ''), 'dataset': recipe.data.dataset,
+                'precision': recipe.training.precision,
                 'topology': topology.name, 'chip': topology.chip.name, 'chips': topology.chips,
-                'per_chip_batch': self.per_chip_batch, 'global_batch_size': recipe.batch_size,
+                'per_chip_batch': self.per_chip_batch, 'global_batch_size': recipe.training.batch_size,
                 'steps': self._trainer.total_steps, 'parameters': self._trainer.model.count_params(),
                 'flops_per_step': self._trainer.flops_per_step,
                 'versions': {name: importlib.metadata.version(name) for name in ('keras', 'jax', 'libtpu')}
@@ -149,14 +153,14 @@ class _Steps:
         hours = predicted.step_seconds * self._trainer.total_steps / 3600
         names = [layer.name for layer in self._trainer.model._flatten_layers()]
         advice = lint.lint(program.text, topology.chip, names) + lint.batch_advice(
-            self._dataset.test.num_examples, self.recipe.batch_size)
+            self._dataset.test.num_examples, self.recipe.training.batch_size)
         return {'memory_bytes': self._memory(program), 'compile_seconds': program.seconds,
                 'compiled_flops_per_chip': costs.flops, 'bytes_per_step': costs.bytes,
                 'all_reduces': costs.all_reduces, 'all_reduce_bytes': costs.all_reduce_bytes,
                 'compute_seconds': predicted.compute_seconds, 'memory_seconds': predicted.memory_seconds,
                 'interconnect_seconds': predicted.interconnect_seconds, 'bound': predicted.bound,
                 'predicted_step_seconds': predicted.step_seconds, 'predicted_mfu': predicted.mfu,
-                'predicted_examples_per_second': self.recipe.batch_size / predicted.step_seconds,
+                'predicted_examples_per_second': self.recipe.training.batch_size / predicted.step_seconds,
                 'hours': hours, 'chip_hours': hours * topology.chips, 'assumptions': list(predicted.assumptions),
                 'uncounted_loops': list(costs.unknown_loops), 'lint': [vars(a) for a in advice]}
 

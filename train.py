@@ -2,28 +2,30 @@
 
     python train.py --model=cnn
     python train.py --model=mlp --dataset=fashion_mnist --virtual_devices=2
+    python train.py --recipe=path/to/mine.py
+    python train.py --list
 
-The same command again goes on where it stopped. In Python, `train.run(recipe, options)` returns the results.
+The same command again resumes where it stopped. In Python, `train.run(recipe, options)` returns the results.
 Exit codes: 0 done, 1 the run failed, 2 a flag is wrong, 75 SIGTERM (saved: start it again), 130 Ctrl-C (saved).
 """
 
-import json
 import os
 import platform
 import sys
+import textwrap
 
-from absl import flags
-
-import frontdoor
-import recipes
+import cli
 from errors import UserError
-from recipes import Options, Recipe
+from settings import Options
 from strategies import workers
 from workdir import Workdir, default_workdir
 
 
-def run(recipe, options=Options(), name='run'):
-    """Trains `recipe` in `options.workdir`, goes on with an interrupted run, or returns a finished one's results.
+def run(recipe, options=Options(), name='run', note=None):
+    """Trains `recipe` in `options.workdir`, resumes an interrupted run, or returns a finished one's results.
+
+    Args:
+        note: a line for the head of the output.
 
     Returns:
         What is in results.json; README describes each field.
@@ -43,33 +45,32 @@ def run(recipe, options=Options(), name='run'):
                         f'Received: num_workers={options.num_workers}')
 
     # 2. The devices. TensorFlow is imported only here, so that --help and a mistyped flag answer at once.
-    with frontdoor.quiet_tensorflow():
+    with cli.quiet_tensorflow():
         import assembly
         from strategies import selection
     devices = selection.select(options.strategy, options.virtual_devices, options.tpu)
     assembly.make_deterministic(devices.kind)
 
     with selection.worker_errors(devices):
-        return _train(recipe, options, name, workdir, devices)
+        return _train(recipe, options, name, note, workdir, devices)
 
 
-def _train(recipe, options, name, workdir, devices):
+def _train(recipe, options, name, note, workdir, devices):
     """Stages 3 to 8, on the devices. Several workers do the same in step; only the chief touches the run's folder."""
     import assembly
     # 3. The data, and what its outputs mean.
-    recipe = workdir.going_on(recipe)
+    recipe = workdir.going_on(recipe).resolved(devices.kind)
     dataset, task = assembly.open_data(recipe, options.data_dir, workdir.tokenizer())
     batches = assembly.Batches(recipe, dataset, task, devices.replicas)
 
     # 4. The model under the strategy's scope, at the newest checkpoint if there is one.
     trainer, jit_reason = assembly.make_trainer(recipe, batches.rows, task, devices, workdir, options.jit)
-    recipe = trainer.recipe            # without `auto`
     trainer.restore(batches.fingerprint)
     trainer.count_flops(batches.spec)
     if devices.is_chief:
         # Only now: what is wrong so far leaves no folder behind.
         workdir.claim(recipe, task.tokenizer_files)
-        _print_head(name, workdir, recipe, devices, dataset, batches, trainer, jit_reason)
+        _print_head(name, note, workdir, recipe, devices, dataset, batches, trainer, jit_reason)
 
     with assembly.data_errors(dataset):
         # 5. The loop.
@@ -81,7 +82,7 @@ def _train(recipe, options, name, workdir, devices):
     # 7. The export, rebuilt without the strategy, and checked.
     results = _results(recipe, devices, dataset, trainer, values)
     if devices.is_chief:
-        difference = assembly.export_run(workdir, trainer, dataset) if options.export else None
+        difference = assembly.export_run(workdir, recipe, trainer, dataset) if options.export else None
         results |= {'export_dir': str(workdir.export) if options.export else None, 'export_max_abs_diff': difference}
 
         # 8. The results.
@@ -91,30 +92,31 @@ def _train(recipe, options, name, workdir, devices):
     return results
 
 
-def _print_head(name, workdir, recipe, devices, dataset, batches, trainer, jit):
-    print(f'recipe    {name}\n{_indent(recipe.to_json())}')
+def _print_head(name, note, workdir, recipe, devices, dataset, batches, trainer, jit):
+    print(f'recipe    {name}')
+    for section, fields in recipe.as_dict().items():
+        shown = ', '.join(f'{field}={value}' for field, value in fields.items())
+        print(textwrap.fill(f'{section:<10}{shown}', 110, initial_indent=' ' * 10, subsequent_indent=' ' * 20))
+    if note:
+        print(f'note      {note}')
     print(f'devices   {devices}')
-    packed = f', {batches.rows}' if recipe.packing else ''
-    print(f'data      {dataset}{packed}')
-    print(f'model     {recipe.model}, {trainer.model.count_params():,} parameters, {recipe.precision}; {jit}')
-    print(f'step      {trainer.flops_per_step / 1e9:,.3f} GFLOP; global batch {recipe.batch_size} = '
-          f'{devices.replicas} x {recipe.batch_size // devices.replicas}')
+    print(f'data      {dataset}' + (f', {batches.rows}' if getattr(recipe.data, 'packing', False) else ''))
+    batch, precision = recipe.training.batch_size, recipe.training.precision
+    print(f'model     {recipe.model.kind}, {trainer.model.count_params():,} parameters, {precision}; {jit}')
+    print(f'step      {trainer.flops_per_step / 1e9:,.3f} GFLOP; global batch {batch} = '
+          f'{devices.replicas} x {batch // devices.replicas}')
     print(f'workdir   {workdir.path}, ' + (f'going on at step {trainer.step:,}' if trainer.step else 'a new run') +
           f' of {trainer.total_steps:,}', flush=True)
-
-
-def _indent(text):
-    return '\n'.join(f'          {line.strip()}' for line in text.strip().strip('{}').strip().splitlines())
 
 
 def _results(recipe, devices, dataset, trainer, values):
     import keras
     import numpy
     import tensorflow as tf
-    steps = trainer.total_steps
-    return {'recipe': json.loads(recipe.to_json()), 'model': recipe.model, 'dataset': dataset.name,
+    steps, batch = trainer.total_steps, recipe.training.batch_size
+    return {'recipe': recipe.as_dict(), 'model': recipe.model.kind, 'dataset': dataset.name,
             'strategy': devices.name, 'replicas': devices.replicas, 'workers': devices.workers,
-            'global_batch_size': recipe.batch_size, 'steps': steps, 'examples_seen': steps * recipe.batch_size,
+            'global_batch_size': batch, 'steps': steps, 'examples_seen': steps * batch,
             'eval': values, 'best': trainer.best, 'weights_sha256': trainer.state.sha256(),
             'train_seconds': trainer.train_seconds, 'compile_seconds': trainer.compile_seconds,
             'examples_per_second': trainer.examples_per_second, 'flops_per_step': trainer.flops_per_step,
@@ -133,18 +135,13 @@ def _print_end(workdir, results):
     print(f'curves    tensorboard --logdir {workdir.path / "tensorboard"}', flush=True)
 
 
-def main(arguments):
-    if arguments:
-        raise UserError(f'`train.py` takes flags only. Received: {" ".join(arguments)}')
-    overrides = frontdoor.given(Recipe)
-    name, recipe = recipes.find(flags.FLAGS.recipe, overrides.get('model'), overrides.get('dataset'))
-    overrides = {k: v for k, v in overrides.items() if getattr(recipe, k) != v}
-    options = frontdoor.given(Options)
-    options['workdir'] = options.get('workdir') or default_workdir(name, overrides)
-    recipe, options = recipe.replace(**overrides), Options(**options)
+def main(chosen):
+    options = cli.given(Options)
+    options['workdir'] = options.get('workdir') or default_workdir(chosen.name, chosen.changes)
+    recipe, options = chosen.recipe, Options(**options)
     if options.num_workers and Workdir(options.workdir).results() is None:
         return _launch(recipe, options)
-    run(recipe, options, name)
+    run(recipe, options, chosen.name, chosen.inherited)
 
 
 def _launch(recipe, options):
@@ -160,11 +157,5 @@ def _launch(recipe, options):
                           options.num_workers)
 
 
-def define_flags():
-    flags.DEFINE_string('recipe', None, f'Recipe to train: {", ".join(recipes.RECIPES)}. Each of its fields is a flag.')
-    frontdoor.define_flags(Recipe, inherit=True)
-    frontdoor.define_flags(Options)
-
-
 if __name__ == '__main__':
-    frontdoor.run(main, define_flags)
+    cli.run(main, lambda: cli.define_flags(Options), recipe=True)

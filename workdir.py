@@ -7,7 +7,7 @@ import json
 import pathlib
 
 from errors import UserError
-from recipes.recipe import Recipe, differences
+from settings.recipe import Recipe, differences
 from training.checkpoint import write_atomically
 
 
@@ -34,8 +34,8 @@ class Workdir:
                             f'Received: workdir={str(self.path)!r}')
         try:
             return Recipe.from_json(file.read_text(encoding='utf-8'))
-        except (ValueError, TypeError) as error:
-            raise UserError(f'{file} is not a recipe: {error}') from None
+        except ValueError as error:     # a UserError, or what is not UTF-8
+            raise UserError(f'{file} is not a recipe of this version: {error}') from None
 
     def tokenizer(self):
         """{file name: bytes} of the run's tokenizer, or None."""

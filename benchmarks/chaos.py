@@ -23,8 +23,8 @@ from absl import flags
 
 from benchmarks.chaos_victim import DAMAGES, PLACES, UNKNOWN, Victim, damage, seeded
 from benchmarks.report import RESULTS
+from cli import run
 from errors import FAILED, RunError, UserError
-from frontdoor import run
 from training.checkpoint import Checkpoints, step_of
 
 COMMON = ['train.py', '--batch_size=32', '--ema=0.9', '--checkpoint_every=5', '--log_every=5', '--steps_per_call=2']
@@ -55,7 +55,7 @@ TRIES = 10                                       # runs of a setting that may en
 CLOCKS = ('examples_per_second', 'data_wait_fraction', 'seconds')      # of a record: they differ between any two runs
 
 
-def main(_):
+def main():
     started = time.monotonic()
     settings = flags.FLAGS.settings
     if unknown := [s for s in settings if s not in SETTINGS]:

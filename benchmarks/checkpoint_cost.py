@@ -18,21 +18,21 @@ import time
 
 from absl import flags
 
-import frontdoor
+import cli
 from errors import UserError
 from recipes import DEFAULT
 
 NEVER = 10 ** 9      # as a number of steps
 
 
-def main(_):
+def main():
     model, turns, every, checkpoints = (flags.FLAGS[n].value for n in ('model', 'turns', 'every', 'checkpoints'))
     if model not in DEFAULT:
         raise UserError(f'`model` must be one of {", ".join(DEFAULT)}. Received: model={model!r}')
     for name, value in (('turns', turns), ('every', every), ('checkpoints', checkpoints)):
         if value < 1:
             raise UserError(f'`{name}` must be at least 1. Received: {name}={value}')
-    with frontdoor.quiet_tensorflow():
+    with cli.quiet_tensorflow():
         from training.trainer import CHECKPOINT_SECONDS
     from benchmarks.report import save
     pathlib.Path('runs').mkdir(exist_ok=True)      # the disk of real runs; a temporary folder may be memory
@@ -93,7 +93,7 @@ class Loop:
             (milliseconds a step, those of each checkpoint for which the loop was held up, those of each write). The
             checkpoint at the end is left out: every run has it.
         """
-        from recipes import Options
+        from settings import Options
         trainer, options = self._trainer, Options(checkpoint_every=period, log_every=NEVER)
         trainer.total_steps = trainer.step + steps
         trainer._timed_steps, trainer._timed_seconds = 0, 0.
@@ -123,4 +123,4 @@ def define():
 
 
 if __name__ == '__main__':
-    frontdoor.run(main, define)
+    cli.run(main, define)

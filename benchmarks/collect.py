@@ -7,7 +7,7 @@ import json
 import pathlib
 import shutil
 
-import frontdoor
+import cli
 from benchmarks.report import RESULTS
 from errors import UserError
 from workdir import Workdir
@@ -28,4 +28,4 @@ def main(folders):
 
 
 if __name__ == '__main__':
-    frontdoor.run(main, lambda: None)
+    cli.run(main, lambda: None, arguments=True)

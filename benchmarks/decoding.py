@@ -16,18 +16,18 @@ import time
 
 from absl import flags
 
-import frontdoor
+import cli
 from errors import RunError, UserError, lookup
 
 VOCABULARY, BEAMS = 8000, 4
 
 
-def main(_):
+def main():
     size, turns, batch_size, length = (flags.FLAGS[n].value for n in ('size', 'turns', 'batch_size', 'length'))
     for name, value in (('turns', turns), ('batch_size', batch_size), ('length', length)):
         if value < 1:
             raise UserError(f'`{name}` must be at least 1. Received: {name}={value}')
-    with frontdoor.quiet_tensorflow():
+    with cli.quiet_tensorflow():
         import tensorflow as tf
         from models.transformer import SIZES
     from benchmarks.report import write
@@ -109,4 +109,4 @@ def define():
 
 
 if __name__ == '__main__':
-    frontdoor.run(main, define)
+    cli.run(main, define)

@@ -18,7 +18,7 @@ import tempfile
 import numpy as np
 from absl import flags
 
-import frontdoor
+import cli
 from benchmarks.report import RESULTS
 from errors import RunError
 from strategies import workers
@@ -70,7 +70,7 @@ ROWS = {
 }
 
 
-def main(_):
+def main():
     if flags.FLAGS.part:
         _measure_part(flags.FLAGS.part, pathlib.Path(flags.FLAGS.folder))
         return
@@ -130,7 +130,7 @@ def _run_part(part, folder):
 
 def _measure_part(part, folder):
     os.environ['CUDA_VISIBLE_DEVICES'] = ''      # workers of one machine would fight for its GPUs
-    with frontdoor.quiet_tensorflow():
+    with cli.quiet_tensorflow():
         from benchmarks import hazards_fit, hazards_ours
         from strategies import selection
 
@@ -150,4 +150,4 @@ def define():
 
 
 if __name__ == '__main__':
-    frontdoor.run(main, define)
+    cli.run(main, define)

@@ -6,14 +6,14 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
-from recipes import Recipe
+from settings import MLP, Recipe, Regression, Training, Vectors
 
 UNITS = 1000           # of the dropout case
 FLOAT16_MAX = 65504
 SEED = 1
 # Several steps on real data (10 measurements of 310 patients), where a case needs no numbers worked out on paper.
-DIABETES = Recipe(model='mlp', dataset='diabetes', task='regression', batch_size=32, steps=40, optimizer='adam',
-                  learning_rate=0.01, eval_every=10)
+DIABETES = Recipe(data=Vectors('diabetes'), model=MLP(), task=Regression(),
+                  training=Training(batch_size=32, steps=40, optimizer='adam', learning_rate=0.01, eval_every=10))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -121,11 +121,12 @@ class _StopAfter(keras.callbacks.Callback):
 def _fit_net(devices, epochs, callbacks=(), jit_compile=False, **options):
     """The weights after training on the diabetes set. options: of the optimizer."""
     x, y = _diabetes()
+    training = cases.DIABETES.training
     with devices.strategy.scope():
         model = cases.net(keras.layers.Dropout)
-        model.compile(keras.optimizers.Adam(cases.DIABETES.learning_rate, **options), 'mse', jit_compile=jit_compile)
+        model.compile(keras.optimizers.Adam(training.learning_rate, **options), 'mse', jit_compile=jit_compile)
     try:
-        model.fit(x, y, batch_size=cases.DIABETES.batch_size, epochs=epochs, verbose=0, callbacks=list(callbacks))
+        model.fit(x, y, batch_size=training.batch_size, epochs=epochs, verbose=0, callbacks=list(callbacks))
     except _Stop:
         pass
     return model.get_weights()

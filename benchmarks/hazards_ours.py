@@ -14,7 +14,7 @@ from data import pipeline
 from data.source import Tensors
 from errors import Stopped, UserError
 from models.dropout import Dropout
-from recipes import Options, Recipe
+from settings import Options, Training
 from strategies import selection
 from training.checkpoint import Checkpoints
 from training.evaluation import EvaluationStep, Evaluator
@@ -55,10 +55,10 @@ def _flat(weights):
     return [float(number) for w in weights for number in w.ravel()]
 
 
-def _loop(recipe, devices, task, build, dataset_fn, jit=False):
-    """Trains for recipe.steps. Returns (Trainer, {name: value} of the training totals)."""
-    trainer = Trainer(recipe, devices, task, build, total_steps=recipe.steps, workdir='unused', jit=jit)
-    call = StepRunner(devices.strategy, trainer.train_step, dataset_fn, 0)(recipe.steps)
+def _loop(training, devices, task, build, dataset_fn, jit=False):
+    """Trains for training.steps. Returns (Trainer, {name: value} of the training totals)."""
+    trainer = Trainer(training, devices, task, build, total_steps=training.steps, workdir='unused', jit=jit)
+    call = StepRunner(devices.strategy, trainer.train_step, dataset_fn, 0)(training.steps)
     return trainer, task.results(call.totals)
 
 
@@ -72,9 +72,9 @@ def _slices(case):
 def _train(case, devices, **overrides):
     """Trains on a Case: in order, as `fit(shuffle=False)`; the last batch is padded with rows of weight 0."""
     in_order, steps, _ = _slices(case)
-    recipe = Recipe(task='regression', batch_size=case.batch_size, steps=steps * case.epochs, optimizer='sgd',
-                    learning_rate=case.learning_rate, **overrides)
-    return _loop(recipe, devices, TASK, case.build, lambda _: lambda context: in_order(context).repeat())
+    training = Training(batch_size=case.batch_size, steps=steps * case.epochs, optimizer='sgd',
+                        learning_rate=case.learning_rate, **overrides)
+    return _loop(training, devices, TASK, case.build, lambda _: lambda context: in_order(context).repeat())
 
 
 def _loss(case, devices, model):
@@ -142,7 +142,7 @@ def _train_net(devices, jit=False, **overrides):
     recipe = cases.DIABETES.replace(**overrides)
     dataset, task = assembly.open_data(recipe)
     batches = assembly.Batches(recipe, dataset, task, devices.replicas)
-    trainer, _ = _loop(recipe, devices, task, lambda: cases.net(Dropout), batches.training, jit)
+    trainer, _ = _loop(recipe.training, devices, task, lambda: cases.net(Dropout), batches.training, jit)
     return trainer.model.get_weights()
 
 
@@ -150,7 +150,7 @@ def _differences(devices, changed):
     """From the plain step on one device. changed: function (devices) -> weights."""
     plain = _train_net(devices['one'])
     differences = {name: cases.max_difference(plain, changed(d)) for name, d in devices.items()}
-    return {**differences, 'steps': cases.DIABETES.steps}
+    return {**differences, 'steps': cases.DIABETES.training.steps}
 
 
 def _accumulation(devices):
@@ -180,7 +180,8 @@ def _run(devices, workdir, signal_at=None):
     workdir.mkdir(exist_ok=True)
     dataset, task = assembly.open_data(recipe)
     batches = assembly.Batches(recipe, dataset, task, devices.replicas)
-    trainer = Trainer(recipe, devices, task, lambda: cases.net(Dropout), total_steps=recipe.steps, workdir=workdir)
+    training = recipe.training
+    trainer = Trainer(training, devices, task, lambda: cases.net(Dropout), total_steps=training.steps, workdir=workdir)
     trainer.restore(dataset.fingerprint)
     evaluate = trainer.evaluator(*batches.evaluation('validation'))
 

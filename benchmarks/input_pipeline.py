@@ -10,13 +10,13 @@ import time
 
 from absl import flags
 
-import frontdoor
+import cli
 
 EXAMPLES, BATCH = 60_000, 128
 
 
-def main(_):
-    with frontdoor.quiet_tensorflow():
+def main():
+    with cli.quiet_tensorflow():
         import tensorflow as tf
     import numpy as np
     from benchmarks.report import save
@@ -52,4 +52,4 @@ def define():
 
 
 if __name__ == '__main__':
-    frontdoor.run(main, define)
+    cli.run(main, define)

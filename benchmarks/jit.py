@@ -9,11 +9,11 @@ import time
 
 from absl import flags
 
-import frontdoor
+import cli
 
 
-def main(_):
-    with frontdoor.quiet_tensorflow():
+def main():
+    with cli.quiet_tensorflow():
         from benchmarks.runner import recipe_loop
     from benchmarks.report import save
     model, steps = flags.FLAGS.model, flags.FLAGS.steps
@@ -35,4 +35,4 @@ def define():
 
 
 if __name__ == '__main__':
-    frontdoor.run(main, define)
+    cli.run(main, define)

@@ -19,11 +19,12 @@ def recipe_loop(model, jit='auto', devices=None, rows=0):
     """
     _, recipe = recipes.find(model=model)
     devices = devices or selection.select('cpu')
-    batch_size = (rows or recipe.batch_size) * devices.replicas
-    recipe = recipe.replace(augment='none', accumulate=1, batch_size=batch_size)
+    batch_size = (rows or recipe.training.batch_size) * devices.replicas
+    plain = {'augment': 'none'} if 'augment' in recipe.fields() else {}
+    recipe = recipe.replace(accumulate=1, batch_size=batch_size, **plain).resolved(devices.kind)
     assembly.make_deterministic()
     dataset, task = assembly.open_data(recipe)
     batches = assembly.Batches(recipe, dataset, task, devices.replicas)
     trainer, _ = assembly.make_trainer(recipe, dataset, task, devices, Workdir('unused'), jit)
     runner = StepRunner(devices.strategy, trainer.train_step, batches.training, 0)
-    return runner, trainer.recipe, task, batches.training(0), trainer.jit
+    return runner, recipe, task, batches.training(0), trainer.jit

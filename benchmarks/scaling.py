@@ -23,7 +23,7 @@ import time
 
 from absl import flags
 
-import frontdoor
+import cli
 from benchmarks.report import write
 from errors import RunError, UserError
 from recipes import DEFAULT
@@ -37,7 +37,7 @@ COLUMNS = ('model', 'batch', 'ms: one', 'two alone', 'two workers', 'efficiency'
            'ms all-reduce')
 
 
-def main(_):
+def main():
     model, core, turns = flags.FLAGS.model, flags.FLAGS.core, flags.FLAGS.turns
     if model not in ('', *DEFAULT):
         raise UserError(f'`model` must be one of {", ".join(DEFAULT)}. Received: model={model!r}')
@@ -162,13 +162,13 @@ def answers(processes):
 def serve(model, core, role):
     """One process: says what it is, and then times what it is asked for, until nobody asks any more."""
     os.sched_setaffinity(0, {core})        # before TensorFlow counts the cores for its threads
-    with frontdoor.quiet_tensorflow():
+    with cli.quiet_tensorflow():
         from benchmarks.runner import recipe_loop
         from strategies import selection
     devices = selection.select('multiworker' if role == WORKER else 'cpu')
     runner, recipe, _, _, jit = recipe_loop(model, devices=devices, rows=flags.FLAGS.batch_size)
     asked = {'steps': runner}
-    facts = {'batch_size': recipe.batch_size // devices.replicas, 'jit': jit}
+    facts = {'batch_size': recipe.training.batch_size // devices.replicas, 'jit': jit}
     if role == WORKER:
         facts['all_reduced'] = _all_reduced(runner)
         asked['all_reduces'] = _all_reduces(devices.strategy, runner.step.model.trainable_variables)
@@ -223,4 +223,4 @@ def define():
 
 
 if __name__ == '__main__':
-    frontdoor.run(main, define)
+    cli.run(main, define)

@@ -11,7 +11,7 @@ import time
 
 from absl import flags
 
-import frontdoor
+import cli
 
 TURN = 10     # steps a turn
 
@@ -23,8 +23,8 @@ def bare_step(recipe, task, jit):
 
     import assembly
     model = assembly.build_model(recipe, task)
-    optimizer = keras.optimizers.get({'class_name': recipe.optimizer,
-                                      'config': {'learning_rate': recipe.learning_rate}})
+    optimizer = keras.optimizers.get({'class_name': recipe.training.optimizer,
+                                      'config': {'learning_rate': recipe.training.learning_rate}})
     optimizer.build(model.trainable_variables)
 
     @tf.function(jit_compile=jit)
@@ -37,8 +37,8 @@ def bare_step(recipe, task, jit):
     return bare
 
 
-def main(_):
-    with frontdoor.quiet_tensorflow():
+def main():
+    with cli.quiet_tensorflow():
         from benchmarks.runner import recipe_loop
     from benchmarks.report import save
     runner, recipe, task, dataset_fn, jit = recipe_loop(flags.FLAGS.model)
@@ -57,7 +57,7 @@ def main(_):
             function()
             if turn > 1:     # the first two turns compile and warm up
                 times[name].append((time.perf_counter() - started) / TURN * 1e3)
-    save(f'step_cost_{recipe.model}', {'milliseconds_a_step': times, 'jit': jit}, ratio=('loop', 'bare'))
+    save(f'step_cost_{recipe.model.kind}', {'milliseconds_a_step': times, 'jit': jit}, ratio=('loop', 'bare'))
 
 
 def define():
@@ -66,4 +66,4 @@ def define():
 
 
 if __name__ == '__main__':
-    frontdoor.run(main, define)
+    cli.run(main, define)

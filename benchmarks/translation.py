@@ -19,14 +19,14 @@ import tempfile
 
 from absl import flags
 
-import frontdoor
+import cli
 from benchmarks.report import write
 from errors import RunError, UserError
 
 RECIPE = 'transformer_gettext_de'
 
 
-def main(_):
+def main():
     minutes, only_baseline = flags.FLAGS.minutes, flags.FLAGS.only_baseline
     if minutes < 0 or only_baseline and not minutes:
         rule = 'must be positive with `only_baseline`' if only_baseline else 'must not be negative'
@@ -101,4 +101,4 @@ def define():
 
 
 if __name__ == '__main__':
-    frontdoor.run(main, define)
+    cli.run(main, define)

@@ -24,7 +24,7 @@ from benchmarks.translation import RECIPE   # noqa: E402
 from data.packing import encode_pairs       # noqa: E402
 from data.text import END, PADDING, START   # noqa: E402
 from models.transformer import SIZES        # noqa: E402
-from recipes import RECIPES                 # noqa: E402
+from recipes import load                    # noqa: E402
 from tasks.corpus import corpus_scores      # noqa: E402
 from training.evaluation import EvaluationStep, Evaluator       # noqa: E402
 from training.trainer import make_schedule  # noqa: E402
@@ -41,7 +41,7 @@ def ours(run, _):
     recipe, results = workdir.recipe(), workdir.results()
     dataset, _ = assembly.open_data(recipe, tokenizer=workdir.tokenizer())
     rows = dataset.rows
-    tokens = results['steps'] * recipe.batch_size * 2 * recipe.max_length * (1 - rows.padding_share)
+    tokens = results['steps'] * recipe.training.batch_size * 2 * recipe.data.max_length * (1 - rows.padding_share)
     return {'scores': results['eval'], 'greedy': _greedily(run), 'steps': results['steps'], 'tokens': tokens,
             'seconds': results['train_seconds'], 'padding_share': rows.padding_share, 'recipe': results['recipe']}
 
@@ -55,14 +55,15 @@ def _greedily(run):
 
 def fit(run, seconds):
     workdir = Workdir(run)
-    recipe = workdir.going_on(RECIPES[RECIPE])      # of no run yet for `--only_baseline`
+    recipe = workdir.going_on(load(RECIPE)[1])      # of no run yet for `--only_baseline`
+    training = recipe.training
     dataset, task = assembly.open_data(recipe, tokenizer=workdir.tokenizer(), training=False)
     source, target = encode_pairs(dataset.train, dataset.features)                    # int32 [N, S], [N, T]
-    keras.utils.set_random_seed(recipe.seed)
+    keras.utils.set_random_seed(training.seed)
     model = build(recipe, task.sizes['target_vocabulary_size'])
-    optimizer = keras.optimizers.Adam(make_schedule(recipe, 0), beta_2=recipe.beta_2, epsilon=recipe.epsilon,
-                                      global_clipnorm=recipe.clip_norm)
-    model.compile(optimizer=optimizer, loss=Smoothed(recipe.label_smoothing, reduction='mean_with_sample_weight'))
+    optimizer = keras.optimizers.Adam(make_schedule(training, 0), beta_2=training.beta_2, epsilon=training.epsilon,
+                                      global_clipnorm=training.clip_norm)
+    model.compile(optimizer=optimizer, loss=Smoothed(recipe.task.label_smoothing, reduction='mean_with_sample_weight'))
     stop = StopAfter(seconds)
     model.fit(batches(source, target, BATCH), epochs=1000, callbacks=[stop], verbose=2)
     mean = (np.count_nonzero(source) + np.count_nonzero(target)) / len(source)
@@ -77,11 +78,11 @@ def fit(run, seconds):
 
 def build(recipe, words):
     """Encoder and decoder of keras-hub, with the sizes of ours; one table for both languages and the logits."""
-    size = SIZES[recipe.size]
+    size = SIZES[recipe.model.size]
     layer = {'intermediate_dim': size['d_ff'], 'num_heads': size['heads'], 'dropout': size['dropout'],
              'normalize_first': True}
     embed = keras_hub.layers.TokenAndPositionEmbedding(
-        words, recipe.max_length, size['d_model'], tie_weights=True, mask_zero=True,
+        words, recipe.data.max_length, size['d_model'], tie_weights=True, mask_zero=True,
         embeddings_initializer=keras.initializers.RandomNormal(stddev=size['d_model'] ** -0.5))
     source, target = (keras.Input((None,), dtype='int32', name=name) for name in ('source', 'target'))
     memory, x = (keras.layers.Dropout(size['dropout'])(embed(ids)) for ids in (source, target))

@@ -3,8 +3,11 @@
     python train.py --model=cnn --dataset=fashion_mnist
 """
 
-from recipes.recipe import Recipe
+from settings import CNN, Classification, Images, Recipe, Training
 
-RECIPE = Recipe(model='cnn', dataset='fashion_mnist', augment='flip', batch_size=128, accumulate=4, epochs=15,
-                optimizer='adamw', learning_rate=1e-3, schedule='cosine', weight_decay=1e-2, label_smoothing=0.1,
-                eval_every=2000)
+RECIPE = Recipe(
+    data=Images('fashion_mnist', augment='flip'),
+    model=CNN(),
+    task=Classification(label_smoothing=0.1),
+    training=Training(batch_size=128, accumulate=4, epochs=15, optimizer='adamw', learning_rate=1e-3,
+                      schedule='cosine', weight_decay=1e-2, eval_every=2000))

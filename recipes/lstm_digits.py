@@ -3,7 +3,10 @@
     python train.py --model=lstm
 """
 
-from recipes.recipe import Recipe
+from settings import LSTM, Classification, Images, Recipe, Training
 
-RECIPE = Recipe(model='lstm', dataset='digits', image_size=16, augment='shift', batch_size=128, epochs=120,
-                learning_rate=5e-3, schedule='cosine', clip_norm=1., eval_every=500)
+RECIPE = Recipe(
+    data=Images('digits', image_size=16, augment='shift'),
+    model=LSTM(),
+    task=Classification(),
+    training=Training(batch_size=128, epochs=120, learning_rate=5e-3, schedule='cosine', clip_norm=1., eval_every=500))

@@ -3,7 +3,10 @@
     python train.py --model=lstm --dataset=fashion_mnist
 """
 
-from recipes.recipe import Recipe
+from settings import LSTM, Classification, Images, Recipe, Training
 
-RECIPE = Recipe(model='lstm', dataset='fashion_mnist', augment='flip', batch_size=128, epochs=20, learning_rate=4e-3,
-                schedule='cosine', clip_norm=1., eval_every=4000)
+RECIPE = Recipe(
+    data=Images('fashion_mnist', augment='flip'),
+    model=LSTM(),
+    task=Classification(),
+    training=Training(batch_size=128, epochs=20, learning_rate=4e-3, schedule='cosine', clip_norm=1., eval_every=4000))

@@ -3,7 +3,11 @@
     python train.py --model=mlp --dataset=diabetes
 """
 
-from recipes.recipe import Recipe
+from settings import MLP, Recipe, Regression, Training, Vectors
 
-RECIPE = Recipe(model='mlp', task='regression', dataset='diabetes', batch_size=64, epochs=20, optimizer='adamw',
-                learning_rate=1e-3, schedule='cosine', weight_decay=0.1, eval_every=50)
+RECIPE = Recipe(
+    data=Vectors('diabetes'),
+    model=MLP(),
+    task=Regression(),
+    training=Training(batch_size=64, epochs=20, optimizer='adamw', learning_rate=1e-3, schedule='cosine',
+                      weight_decay=0.1, eval_every=50))

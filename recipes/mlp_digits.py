@@ -3,7 +3,10 @@
     python train.py --model=mlp
 """
 
-from recipes.recipe import Recipe
+from settings import MLP, Classification, Images, Recipe, Training
 
-RECIPE = Recipe(model='mlp', dataset='digits', image_size=28, augment='shift', batch_size=128, epochs=120,
-                learning_rate=1e-3, schedule='cosine', eval_every=500)
+RECIPE = Recipe(
+    data=Images('digits', image_size=28, augment='shift'),
+    model=MLP(),
+    task=Classification(),
+    training=Training(batch_size=128, epochs=120, learning_rate=1e-3, schedule='cosine', eval_every=500))

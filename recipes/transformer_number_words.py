@@ -4,8 +4,11 @@
     python predict.py --workdir=runs/transformer_number_words --text='two thousand and twenty-six'
 """
 
-from recipes.recipe import Recipe
+from settings import Recipe, TextPairs, Training, Transformer, Translation
 
-RECIPE = Recipe(model='transformer', size='tiny', task='translation', dataset='number_words', batch_size=256,
-                steps=1600, optimizer='adam', learning_rate=2e-3, schedule='cosine', warmup_steps=100,
-                label_smoothing=0.1, clip_norm=1., eval_every=500)
+RECIPE = Recipe(
+    data=TextPairs('number_words'),
+    model=Transformer(size='tiny'),
+    task=Translation(label_smoothing=0.1),
+    training=Training(batch_size=256, steps=1600, optimizer='adam', learning_rate=2e-3, schedule='cosine',
+                      warmup_steps=100, clip_norm=1., eval_every=500))

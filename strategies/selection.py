@@ -165,3 +165,14 @@ def _split_device(device_type, count):
     tf.config.set_logical_device_configuration(
         device, [tf.config.LogicalDeviceConfiguration(**share) for _ in range(count)])
     return [f'{device_type}:{i}' for i in range(count)]
+
+
+def usable():
+    """{strategy: (whether this machine can use it, one line that says why)}."""
+    gpus, tpu = len(tf.config.list_physical_devices('GPU')), findings.tpu(doctor.look())
+    workers = cluster.size()
+    return {'cpu': (True, f'{os.cpu_count()} cores'),
+            'gpu': (gpus > 0, f'TensorFlow sees {gpus or "no"} GPU' + ('s' if gpus > 1 else '')),
+            'multiworker': (True, f'a cluster of {workers} workers' if workers else
+                            'on this machine by --num_workers=N; on several by TF_CONFIG or Slurm'),
+            'tpu': (tpu is None, 'this machine has a TPU that TensorFlow can drive' if tpu is None else tpu.problem)}

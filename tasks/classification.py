@@ -51,6 +51,7 @@ class Classification(Task):
 
 
 class ImageClassification(Classification):
+    reads = 'images'
     needs = {'image': Image, 'label': Label}
     asks = {'image': 'An image file (JPEG, PNG, BMP, GIF); may be given several times.'}
 
@@ -94,6 +95,7 @@ class ImageClassification(Classification):
 class TextClassification(Classification):
     """x is {'ids': int32 [B, T], 'mask': bool [B, T], True where a token is}."""
 
+    reads = 'texts'
     needs = {'text': Text, 'label': Label}
     asks = {'text': 'A text; may be given several times.'}
 

@@ -10,6 +10,7 @@ from tasks.task import Task, weighted
 
 class Regression(Task):
     name = 'regression'
+    reads = 'vectors'
     needs = {'vector': Vector, 'target': Number}
     best = ('mse', -1)
     training_metrics = ('mse',)

@@ -16,6 +16,7 @@ class Task:
 
     Class attributes:
         name: as on the command line.
+        reads: kind of the recipe's section of data.
         needs: {role: kind of field, or a tuple of kinds}; each role is matched with a field of the data set.
         best: (metric, +1 if larger is better else -1): what the best checkpoint is chosen by.
         training_metrics: names beside `loss` in the totals of a training step.
@@ -34,6 +35,7 @@ class Task:
     """
 
     name = ''
+    reads = ''
     needs = {}
     best = ('loss', -1)
     training_metrics = ()
@@ -44,6 +46,9 @@ class Task:
 
     def __init__(self, settings, dataset, data, tokenizer=None):
         self.settings, self.roles = settings, match(self.name, self.needs, dataset)
+        if data.kind != self.reads:
+            raise UserError(f'`dataset` {dataset.name} needs a recipe that reads {self.reads}, for its '
+                            f'{", ".join(self.roles.values())} (see --list). Received: a recipe that reads {data.kind}')
         self.sizes = {}
 
     # --- Data, in the graph ---

@@ -26,6 +26,7 @@ class Translation(Task):
     """
 
     name = 'translation'
+    reads = 'text_pairs'
     needs = {'source': Text, 'target': Text}
     training_metrics = ('token_accuracy',)
     shown = ('perplexity', 'exact_match', 'bleu', 'chrf')

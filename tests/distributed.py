@@ -19,7 +19,7 @@ import assembly
 import recipes
 from data.source import Subset, Tensors
 from models.dropout import Dropout
-from recipes import Recipe
+from settings import Training
 from strategies import cluster, selection
 from strategies.workers import launch
 from tasks.task import Task, weighted
@@ -101,10 +101,10 @@ def evaluated_slices(context=tf.distribute.InputContext()):
 
 
 def run(devices, jit=False, spoil=None, steps=6, batch_norm=False, **overrides):
-    recipe = Recipe(batch_size=B, steps=steps, **{'optimizer': 'adamw', 'learning_rate': 0.05, 'weight_decay': 0.1,
-                                                  'clip_norm': 0.3, 'ema': 0.9, **overrides})
+    training = Training(batch_size=B, steps=steps, **{'optimizer': 'adamw', 'learning_rate': 0.05, 'weight_decay': 0.1,
+                                                      'clip_norm': 0.3, 'ema': 0.9, **overrides})
     task = Squares()
-    trainer = Trainer(recipe, devices, task, lambda: build(batch_norm), total_steps=steps, workdir='unused', jit=jit)
+    trainer = Trainer(training, devices, task, lambda: build(batch_norm), total_steps=steps, workdir='unused', jit=jit)
     runner = StepRunner(devices.strategy, trainer.train_step, lambda start: slices(start, spoil), 0)
     return trainer, task.results(runner(steps).totals)
 
@@ -167,17 +167,18 @@ def models(devices, *settings):
         for setting in settings:
             if setting == 'xla' and name in NO_XLA:
                 continue
-            _, recipe = recipes.find(overrides.get('recipe'), name)
+            chosen = {'recipe': overrides['recipe']} if 'recipe' in overrides else {'model': name}
+            _, recipe = recipes.find(**chosen)
             fields = {field: value for field, value in overrides.items() if field != 'recipe'}
             recipe = recipe.replace(**fields, **SETTINGS[setting])
             dataset, task = assembly.open_data(recipe)
             batches = assembly.Batches(recipe, dataset, task, devices.replicas)
             trainer, _ = assembly.make_trainer(recipe, batches.rows, task, devices, Workdir('unused'),
                                                'on' if setting == 'xla' else 'off')
-            StepRunner(devices.strategy, trainer.train_step, batches.training, 0)(recipe.steps)
+            StepRunner(devices.strategy, trainer.train_step, batches.training, 0)(recipe.training.steps)
             out[f'{name}, {setting}'] = state(trainer)
             if setting == '8 micro-batches' and devices.replicas < 8:     # tracing a decoder 8 times takes a minute
-                values = evaluated(trainer, dataset, task, recipe.batch_size)
+                values = evaluated(trainer, dataset, task, recipe.training.batch_size)
                 out[f'{name}, {setting}'].update({f'value/{key}': value for key, value in values.items()
                                                   if not isinstance(value, str)})
     return out

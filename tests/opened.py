@@ -1,30 +1,31 @@
 """Tasks on data sets, with the sections of a recipe that they need and no more."""
 
-from types import SimpleNamespace
-
+import settings
 import tasks
 from data import open_dataset
-from data.dataset import Dataset, Text
+from data.dataset import Dataset, Image, Text
 from data.source import Tensors
+from settings.recipe import SECTIONS
 
 
-def data_settings(**changes):
-    return SimpleNamespace(**{**dict(image_size=0, channels=0, augment='none', tokenizer='', vocabulary_size=0,
-                                     max_length=0, packing=False), **changes})
+def task_of(name, dataset, files=None, options=None, **data):
+    """A task on a data set. options: fields of the task's section. data: fields of the section of data."""
+    section = SECTIONS['task'].get(name, settings.Classification)(**options or {})
+    return tasks.make(name, section, dataset, _data_section(name, dataset)(dataset.name, **data), files)
 
 
-def task_settings(**changes):
-    return SimpleNamespace(**{**dict(label_smoothing=0., beam_size=1, length_penalty=0.6), **changes})
+def _data_section(task, dataset):
+    if task == 'translation':
+        return settings.TextPairs
+    if dataset.of_kind(Image):
+        return settings.Images
+    return settings.Texts if dataset.of_kind(Text) else settings.Vectors
 
 
-def task_of(name, dataset, files=None, settings=None, **data):
-    return tasks.make(name, task_settings(**settings or {}), dataset, data_settings(**data), files)
-
-
-def opened(name, task='classification', data_dir=None, **settings):
+def opened(name, task='classification', data_dir=None, **data):
     """(Dataset, Task) of a data set's name."""
     dataset = open_dataset(name, data_dir)
-    return dataset, task_of(task, dataset, **settings)
+    return dataset, task_of(task, dataset, **data)
 
 
 def one_source(everything, name='made', /, **fields):

@@ -1,17 +1,22 @@
 """What happens where rooms meet: broken files, missing checkpoints, models that do not fit their data."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
 
 import assembly
+import recipes
 from data.pipeline import training_slices
 from errors import RunError, UserError
-from recipes import RECIPES
+from settings import Regression, Vectors
 from training.checkpoint import Checkpoints
 from tests.opened import opened
 from training.state import TrainState, inference_arrays
 from workdir import Workdir
+
+_, MLP_DIGITS = recipes.load('mlp_digits')
 
 
 @pytest.fixture
@@ -37,9 +42,10 @@ def test_a_file_that_breaks_after_the_start_is_named(images):
 
 def test_a_model_that_does_not_fit_its_data_is_one_line():
     with pytest.raises(UserError, match='`task` classification needs text .text., label .label.. Received: dataset='):
-        assembly.open_data(RECIPES['mlp_digits'].replace(dataset='number_words'))
-    recipe = RECIPES['mlp_digits'].replace(size='tiny', precision='float32')
-    with pytest.raises(UserError, match="`size` is not an option of model 'mlp'.*Received: size='tiny'"):
+        assembly.open_data(MLP_DIGITS.replace(dataset='number_words'))
+    recipe = dataclasses.replace(recipes.load('lstm_digits')[1].resolved('cpu'), data=Vectors('diabetes'),
+                                 task=Regression())
+    with pytest.raises(UserError, match='`input_shape` must be .steps, features. or .*Received: input_shape=.10,.'):
         assembly.build_model(recipe, assembly.open_data(recipe)[1])
 
 
@@ -58,15 +64,15 @@ def saved_run(folder, recipe, average=None):
 
 
 def test_a_run_is_loaded_from_its_folder_alone(tmp_path):
-    model = saved_run(tmp_path / 'run', RECIPES['mlp_digits'].replace(seed=3))
+    model = saved_run(tmp_path / 'run', MLP_DIGITS.replace(seed=3))
     recipe, dataset, _, loaded, step = assembly.load(tmp_path / 'run')
-    assert (recipe.seed, dataset.name, step) == (3, 'digits', 7)
+    assert (recipe.training.seed, dataset.name, step) == (3, 'digits', 7)
     for ours, theirs in zip(model.get_weights(), loaded.get_weights()):
         np.testing.assert_array_equal(ours, theirs)
 
 
 def test_averaged_weights_are_what_is_loaded(tmp_path):
-    saved_run(tmp_path / 'run', RECIPES['mlp_digits'], average=0.5)
+    saved_run(tmp_path / 'run', MLP_DIGITS, average=0.5)
     assert all((w == 0.5).all() for w in assembly.load(tmp_path / 'run')[3].get_weights())
     saved = {'model/a': 1, 'model/b': 2, 'average/a': 3, 'optimizer/x': 4}
     assert inference_arrays(saved) == {'model/a': 3, 'model/b': 2}
@@ -74,25 +80,26 @@ def test_averaged_weights_are_what_is_loaded(tmp_path):
 
 @pytest.mark.parametrize('which', ['best', '8', 'last'])
 def test_a_checkpoint_that_is_not_there(tmp_path, which):
-    saved_run(tmp_path / 'run', RECIPES['mlp_digits'])
+    saved_run(tmp_path / 'run', MLP_DIGITS)
     with pytest.raises(UserError, match=f"`checkpoint` must be newest, best or a step of .*7.*checkpoint='{which}'"):
         assembly.load(tmp_path / 'run', which)
 
 
 def test_a_run_that_goes_on_keeps_its_precision_on_other_hardware(tmp_path):
-    automatic = RECIPES['mlp_digits']
-    assert [automatic.resolved(kind).precision for kind in ('cpu', 'gpu', 'tpu')] == ['float32', 'float32', 'bfloat16']
+    automatic = MLP_DIGITS
+    assert [automatic.resolved(kind).training.precision for kind in ('cpu', 'gpu', 'tpu')] == [
+        'float32', 'float32', 'bfloat16']
     workdir = Workdir(tmp_path / 'run')
     assert workdir.going_on(automatic) == automatic
     workdir.claim(automatic.resolved('tpu'))
     workdir.check(automatic)
-    assert workdir.going_on(automatic).resolved('cpu').precision == 'bfloat16'
+    assert workdir.going_on(automatic).resolved('cpu').training.precision == 'bfloat16'
     with pytest.raises(UserError, match="precision: 'bfloat16' there, 'float32' here"):
         workdir.check(automatic.replace(precision='float32'))
 
 
 def test_the_seed_alone_decides_the_first_weights():
-    recipe = RECIPES['mlp_digits'].resolved('cpu')
+    recipe = MLP_DIGITS.resolved('cpu')
     task = assembly.open_data(recipe)[1]
     a, b, c = (assembly.build_model(r, task).get_weights() for r in (recipe, recipe, recipe.replace(seed=1)))
     assert all((x == y).all() for x, y in zip(a, b)) and (a[0] != c[0]).any()

@@ -211,7 +211,7 @@ def test_any_checkpoint_can_be_exported(finished, run_python, tmp_path):
     (['train.py'], 2, '`--model` or `--recipe` must say what to train'),
     (['train.py', '--modell=cnn'], 2, "Unknown command line flag 'modell'. Did you mean: model"),
     (['train.py', '--model=cnn', '--batch_size=many'], 2, 'flag --batch_size=many'),
-    (['train.py', '--model=cnn', '--steps=-1'], 2, '`steps` must not be negative'),
+    (['train.py', '--model=cnn', '--steps=-1'], 2, '`steps` must be at least 0'),
     (['train.py', '--model=cnn', 'digits'], 2, '`train.py` takes flags only. Received: digits'),
     (['evaluate.py'], 2, '`--workdir` is required'),
     (['evaluate.py', '--workdir=nowhere', '--split=tests'], 2, '`split` must be one of train, validation, test'),
@@ -223,15 +223,6 @@ def test_a_wrong_flag_is_one_line(run_python, arguments, code, message, tmp_path
     assert done.returncode == code
     assert done.stderr.startswith('error: ') and len(done.stderr.splitlines()) == 1
     assert message in done.stderr and done.stdout == ''
-
-
-def test_help_explains_every_flag(run_python):
-    from recipes import Options, Recipe
-    import dataclasses
-    done = run_python('train.py', '--help', check=False)
-    for field in dataclasses.fields(Recipe) + dataclasses.fields(Options):
-        assert f'--{field.name}:' in done.stdout.replace('[no]', ''), field.name
-        assert ' '.join(field.metadata['help'].split()[:3]) in ' '.join(done.stdout.split())
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason='mounting a small disk needs root')

@@ -1,91 +1,168 @@
-"""Recipes and options: found, typed, checked, saved. No TensorFlow."""
+"""Recipes: found by model, task, dataset, name or path; the commands of the documents; folders that keep to theirs."""
 
-import dataclasses
+import json
+import re
+import shlex
 
 import pytest
 
 import recipes
 from errors import UserError
-from recipes import Options, Recipe
+from settings import Recipe
+from tests.conftest import ROOT
 from workdir import Workdir, default_workdir
 
-
-def test_every_recipe_names_its_command():
-    for name, recipe in recipes.RECIPES.items():
-        module = getattr(recipes, name)
-        chosen = recipes.find(model=recipe.model, dataset=recipe.dataset)
-        assert chosen == (name, recipe)
-        command = f'python train.py --model={recipe.model}'
-        command += '' if recipes.DEFAULT[recipe.model] == name else f' --dataset={recipe.dataset}'
-        assert command in module.__doc__
-
-
-def test_model_alone_takes_its_default_recipe_and_another_dataset_keeps_it():
-    assert recipes.find(model='cnn') == ('cnn_digits', recipes.RECIPES['cnn_digits'])
-    assert recipes.find(model='cnn', dataset='cifar10')[0] == 'cnn_digits'
-    assert recipes.find(recipe='lstm_digits')[0] == 'lstm_digits'
-
-
-def test_recipe_survives_its_file():
-    recipe = recipes.RECIPES['transformer_number_words'].replace(seed=7, epochs=2.5)
-    assert (recipe.steps, recipe.epochs) == (0, 2.5)
-    assert Recipe.from_json(recipe.to_json()) == recipe
+MLP_DIGITS = recipes.load('mlp_digits')[1]
+# What `train.py` or `preflight.py` with these selectors trains, wherever the project names such a command.
+COMMANDS = {
+    '--model=mlp': 'mlp_digits', '--model=cnn': 'cnn_digits', '--model=lstm': 'lstm_digits',
+    '--model=transformer': 'transformer_number_words', '--model=mlp --dataset=diabetes': 'mlp_diabetes',
+    '--model=mlp --dataset=fashion_mnist': 'mlp_fashion_mnist',
+    '--model=cnn --dataset=fashion_mnist': 'cnn_fashion_mnist',
+    '--model=lstm --dataset=fashion_mnist': 'lstm_fashion_mnist',
+    '--model=transformer --dataset=gettext/de': 'transformer_gettext_de',
+    '--recipe=transformer_gettext_de': 'transformer_gettext_de'}
+OWN = '''from settings import CNN, Classification, Images, Recipe, Training
+RECIPE = Recipe(data=Images('digits', image_size=32), model=CNN(), task=Classification(),
+                training=Training(steps=7))
+'''
 
 
-@pytest.mark.parametrize('change, message', [
-    ({'batch_size': 0}, '`batch_size` must be at least 1. Received: batch_size=0'),
-    ({'batch_size': 2.5}, '`batch_size` must be of type int. Received: batch_size=2.5'),
-    ({'learning_rate': -1.}, '`learning_rate` must be positive. Received: learning_rate=-1.0'),
-    ({'steps': 3, 'epochs': 1.}, '`epochs` and `steps` exclude each other'),
-    ({'steps': 0, 'epochs': 0.}, '`steps` or `epochs` must say how long'),
-    ({'schedule': 'linear'}, '`schedule` must be one of constant, cosine, inverse_sqrt. Received: schedule=\'linear\''),
-    ({'precision': 'fp16'}, '`precision` must be one of auto, float32, bfloat16, float16'),
-    ({'dropout': 1.}, r'`dropout` must be in \[0, 1\)'),
-    ({'ema': 1.}, r'`ema` must be in \[0, 1\). Received: ema=1.0'),
-    ({'nesterov': 1}, '`nesterov` must be of type bool'),
-    ({'seed': -1}, '`seed` must not be negative'),
-    ({'channels': 2}, '`channels` must be 0, 1 or 3'),
+def commands():
+    """{flags of a command} in the documents, docstrings, launchers and notebooks."""
+    files = [ROOT / 'README.md', *(ROOT / 'docs').glob('*.md'), *ROOT.glob('*.py'), *(ROOT / 'recipes').glob('*.py'),
+             *(ROOT / 'strategies').rglob('*.*'), *(ROOT / 'notebooks').glob('*.ipynb')]
+    text = '\n'.join(file.read_text(encoding='utf-8') for file in files if file.suffix not in ('.pyc', '.json'))
+    found = re.findall(r'(?:train|preflight)\.py\]?((?:,? --[\w]+(?:=[\w/:.,]*\w)?)+)', text)
+    return {flags.replace(', ', ' ').strip() for flags in found}
+
+
+def test_every_command_of_the_documents_trains_what_it_always_did():
+    seen = set()
+    for command in commands():
+        flags = dict(flag[2:].partition('=')[::2] for flag in shlex.split(command))
+        selectors = {name: flags[name] for name in ('recipe', 'model', 'task', 'dataset') if name in flags}
+        chosen = ' '.join(f'--{name}={value}' for name, value in selectors.items())
+        if {'recipe', 'model'} & set(selectors) and not chosen.endswith(('mine.py', '=')):
+            name, recipe = recipes.find(**selectors)
+            assert name == COMMANDS[chosen], command
+            recipe.replace(**{k: int(v) for k, v in flags.items() if k in ('steps', 'batch_size')})
+            seen.add(chosen)
+    assert seen == set(COMMANDS)
+
+
+@pytest.mark.parametrize('name', recipes.NAMES)
+def test_a_recipe_names_its_command(name):
+    _, recipe = recipes.load(name)
+    selectors = {'model': recipe.model.kind, 'dataset': recipe.data.dataset}
+    assert recipes.find(**selectors) == (name, recipe)
+    if recipes.DEFAULT[recipe.model.kind] == name:
+        del selectors['dataset']
+    command = 'python train.py ' + ' '.join(f'--{key}={value}' for key, value in selectors.items())
+    assert command in (ROOT / 'recipes' / f'{name}.py').read_text()
+
+
+@pytest.mark.parametrize('selectors, name', [
+    ({'model': 'cnn'}, 'cnn_digits'), ({'model': 'cnn', 'dataset': 'cifar10'}, 'cnn_digits'),
+    ({'recipe': 'lstm_digits'}, 'lstm_digits'), ({'recipe': 'lstm_digits', 'model': 'lstm'}, 'lstm_digits'),
+    ({'model': 'mlp', 'task': 'regression'}, 'mlp_diabetes'),
+    ({'model': 'mlp', 'task': 'regression', 'dataset': 'digits'}, 'mlp_diabetes'),
+    ({'model': 'mlp', 'task': 'classification', 'dataset': 'diabetes'}, 'mlp_digits'),
 ])
-def test_a_wrong_field_is_one_line(change, message):
-    with pytest.raises(UserError, match=message):
-        dataclasses.replace(recipes.RECIPES['cnn_digits'], **change)
+def test_a_recipe_is_found(selectors, name):
+    assert recipes.find(**selectors) == recipes.load(name)
 
 
-@pytest.mark.parametrize('change, message', [
-    ({'jit': 'yes'}, '`jit` must be one of auto, on, off. Received: jit=\'yes\''),
-    ({'log_every': 0}, '`log_every` must be at least 1'),
-    ({'checkpoint_every': -1}, '`checkpoint_every` must not be negative'),
+@pytest.mark.parametrize('selectors, message', [
+    ({}, '`--model` or `--recipe` must say what to train. Models: mlp, cnn'),
+    ({'model': 'transfomer'}, '`model` must be one of mlp, cnn, .* Did you mean transformer'),
+    ({'recipe': 'cnn_digit'}, '`recipe` must be one of .* Did you mean cnn_digits'),
+    ({'model': 'lstm', 'task': 'clasification'}, '`task` must be one of .* Did you mean classification'),
+    ({'recipe': 'lstm_digits', 'model': 'cnn'}, "`model` of recipe lstm_digits is lstm: another one needs another "
+                                                "recipe. Received: model='cnn'"),
+    ({'model': 'lstm', 'task': 'regression'}, '`task` of recipe lstm_digits is classification: another one needs'),
 ])
-def test_a_wrong_option_is_one_line(change, message):
+def test_what_is_not_found_is_one_line(selectors, message):
     with pytest.raises(UserError, match=message):
-        Options(**change)
+        recipes.find(**selectors)
 
 
-def test_unknown_names_list_the_known_and_the_closest():
-    with pytest.raises(UserError, match='`model` must be one of mlp, cnn, .* Did you mean transformer'):
-        recipes.find(model='transfomer')
-    with pytest.raises(UserError, match='`--model` or `--recipe` must say what to train. Models: mlp, cnn'):
-        recipes.find()
+def test_a_recipe_for_another_dataset_says_what_it_keeps():
+    recipe = recipes.load('lstm_digits')[1]
+    line = recipes.inherited('lstm_digits', recipe, {'dataset': 'files/photos', 'steps': 5})
+    assert line == 'recipe lstm_digits was made for digits; image_size=16 and augment=shift are kept'
+    line = recipes.inherited('lstm_digits', recipe, {'dataset': 'files/photos', 'image_size': 16})
+    assert line == 'recipe lstm_digits was made for digits; augment=shift is kept'
+    assert recipes.inherited('lstm_digits', recipe, {'dataset': 'x', 'image_size': 16, 'augment': 'none'}) is None
+    assert recipes.inherited('lstm_digits', recipe, {'dataset': 'digits'}) is None
+    assert recipes.inherited('lstm_digits', recipe, {}) is None
+
+
+def test_a_file_of_ones_own_is_a_recipe(tmp_path):
+    file = tmp_path / 'mine.py'
+    file.write_text(OWN)
+    name, recipe = recipes.find(recipe=str(file), model='cnn')
+    assert (name, recipe.data.image_size, recipe.training.steps) == ('mine', 32, 7)
+    assert list(tmp_path.iterdir()) == [file]                # nothing compiled beside it
+    with pytest.raises(UserError, match='`model` of recipe mine is cnn'):
+        recipes.find(recipe=str(file), model='mlp')
+
+
+@pytest.mark.parametrize('text, message', [
+    (OWN.replace('steps=7', 'steps=7, batch_size=0'), 'mine.py, line [23]: `batch_size` must be at least 1'),
+    (OWN.replace('steps=7', 'stebs=7'), r'mine.py, line [23]: TypeError: .*stebs'),
+    ('x = 1\nimport nosuch\n', 'mine.py, line 2: ModuleNotFoundError: No module named'),
+    ('\n\nRECIPE = (\n', 'mine.py, line 3: SyntaxError: '),
+    ('def f():\n    return 1 / 0\n\n\nf()\n', 'mine.py, line 2: ZeroDivisionError: division by zero'),
+    ('x = 1\n', r'mine.py must define RECIPE = Recipe\(data=..., .*Received: nothing'),
+    ('RECIPE = {}\n', 'mine.py must define RECIPE = .*Received: dict'),
+    (b'x = "\xff"\n', 'mine.py, line 1: SyntaxError'), (b'x\0', 'mine.py, line 1: '),
+])
+def test_a_mistake_in_a_file_of_ones_own_is_one_line(tmp_path, text, message):
+    file = tmp_path / 'mine.py'
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UserError, match=message) as error:
+        recipes.find(recipe=str(file))
+    assert '\n' not in str(error.value)
+
+
+def test_a_file_that_is_not_there_is_one_line(tmp_path):
+    for path in (tmp_path / 'none.py', tmp_path):
+        path = path if path.suffix else path / 'folder.py'
+        if path.name == 'folder.py':
+            path.mkdir()
+        with pytest.raises(UserError, match='`recipe` must be a name or a file that can be read .*Received: recipe='):
+            recipes.find(recipe=str(path))
 
 
 def test_a_workdir_keeps_to_its_recipe(tmp_path):
-    recipe, workdir = recipes.RECIPES['mlp_digits'], Workdir(tmp_path / 'run')
-    workdir.claim(recipe)
-    workdir.claim(recipe)
+    workdir = Workdir(tmp_path / 'run')
+    workdir.claim(MLP_DIGITS)
+    workdir.claim(MLP_DIGITS)
     before = (tmp_path / 'run' / 'recipe.json').read_bytes()
     with pytest.raises(UserError, match='belongs to another recipe .seed: 0 there, 1 here.. Choose another --workdir'):
-        workdir.claim(recipe.replace(seed=1))
+        workdir.claim(MLP_DIGITS.replace(seed=1))
     assert (tmp_path / 'run' / 'recipe.json').read_bytes() == before
+    assert Recipe.from_json(before) == MLP_DIGITS
 
 
 def test_a_workdir_that_is_no_run(tmp_path):
     with pytest.raises(UserError, match='`workdir` must hold a run, made by train.py; .* is missing'):
         Workdir(tmp_path).recipe()
-    (tmp_path / 'recipe.json').write_text('{')
-    with pytest.raises(UserError, match='is not a recipe'):
-        Workdir(tmp_path).recipe()
+    for content in (b'{', b'\xff', b'{"data": 1}'):
+        (tmp_path / 'recipe.json').write_bytes(content)
+        with pytest.raises(UserError, match='recipe.json is not a recipe of this version: ') as error:
+            Workdir(tmp_path).recipe()
+        assert '\n' not in str(error.value)
     with pytest.raises(UserError, match='`workdir` must be a folder'):
-        Workdir(tmp_path / 'recipe.json').check(recipes.RECIPES['mlp_digits'])
+        Workdir(tmp_path / 'recipe.json').check(MLP_DIGITS)
+
+
+def test_a_workdir_of_0_4_0_says_what_to_do(tmp_path):
+    (tmp_path / 'recipe.json').write_text(json.dumps({'model': 'mlp', 'task': 'classification', 'steps': 5}))
+    for look in (lambda: Workdir(tmp_path).recipe(), lambda: Workdir(tmp_path).check(MLP_DIGITS)):
+        with pytest.raises(UserError, match='written by version 0.4.0 or older.* Use that version .* --workdir'):
+            look()
 
 
 def test_overrides_name_a_workdir_of_their_own():

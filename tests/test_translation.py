@@ -109,7 +109,7 @@ def test_translations_are_drawn_searched_and_pictured(whole, run_python, tmp_pat
 @pytest.mark.slow
 @pytest.mark.parametrize('flags, message', [
     (['--attention=look.gif9'], '`attention` must be a file that ends in one of .*png'),
-    (['--beam_size=0'], '`beam_size` must be at least 1. Received: beam_size=0'),
+    (['--beam_size=0'], '`beam_size` must be at least 1 and at most 1,024. Received: beam_size=0'),
     (['--temperature=0'], '`temperature` must be above 0. Received: temperature=0'),
     (['--attention=look.png', '--text=b'], '`attention` is a picture of one sentence. Received: 2 times --text')])
 def test_a_mistake_is_one_line(whole, run_python, tmp_path, flags, message):

@@ -12,7 +12,8 @@ import pytest
 
 import train
 from errors import UserError
-from recipes import Options, Recipe
+import recipes
+from settings import Options
 from strategies.workers import free_addresses
 from tests.conftest import ROOT, clean_environment
 
@@ -119,4 +120,4 @@ def test_a_finished_run_starts_no_workers_and_python_is_told_where_they_are(run_
     done = run_python(*flags, '--num_workers=2')
     assert done.stdout.count('nothing to do') == 1 and '[worker' not in done.stdout
     with pytest.raises(UserError, match='`num_workers` starts processes of the command line'):
-        train.run(Recipe(model='mlp', steps=5), Options(num_workers=2, workdir=str(tmp_path / 'other')))
+        train.run(recipes.load('mlp_digits')[1], Options(num_workers=2, workdir=str(tmp_path / 'other')))

@@ -5,6 +5,7 @@ several versions of TensorFlow, so it needs no pytest. NAME: see CASES; default 
 """
 
 import collections
+import dataclasses
 import json
 import pathlib
 import sys
@@ -16,6 +17,7 @@ import tensorflow as tf
 import assembly
 import models
 import recipes
+from settings.models import Model
 from strategies import selection, virtual_tpu
 from tests import flawed
 from training.evaluation import run_batches
@@ -43,10 +45,18 @@ CASES = {name: {'model': name} for name in models.MODELS} | {
 }
 
 
+def section(name):
+    """The settings of a model that only this file knows."""
+    return type(name, (Model,), {'kind': name})()
+
+
 def trace(model, cores=8, hosts=1, **overrides):
     """Facts of one recipe on a TPU of `cores` cores on `hosts` hosts."""
-    _, recipe = recipes.find(model=model if model in recipes.DEFAULT else 'mlp')
-    recipe = recipe.replace(**{'model': model, **overrides})
+    known = model in recipes.DEFAULT
+    _, recipe = recipes.find(model=model if known else 'mlp', dataset=overrides.get('dataset'))
+    recipe = recipe.replace(**overrides)
+    if not known:
+        recipe = dataclasses.replace(recipe, model=section(model))
     dataset, task = assembly.open_data(recipe)
     batches = assembly.Batches(recipe, dataset, task, cores)
     spec = batches.spec
@@ -70,7 +80,7 @@ def trace(model, cores=8, hosts=1, **overrides):
             return run_batches(strategy, trainer.evaluation_step, iterator, count)
 
         scalar, count = tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.int32)
-        return {'precision': trainer.recipe.precision, 'flops': trainer.flops_per_step,
+        return {'precision': trainer.training.precision, 'flops': trainer.flops_per_step,
                 'weights': len(trainer.model.trainable_weights), 'totals': len(trainer.train_step.totals_names) - 2,
                 'variables': len(trainer.state.variables), 'assigned': assigned(trainer.state),
                 'loop': facts(loop.get_concrete_function(scalar, scalar).graph),

@@ -77,8 +77,9 @@ def make_optimizer(name, variables, learning_rate, *, weight_decay=0., ema=0., *
     return optimizer
 
 
-def make_schedule(recipe, total_steps):
+def make_schedule(training, total_steps):
+    """The learning rate of settings.Training over a run of `total_steps`."""
     try:
-        return Warmup(recipe.learning_rate, recipe.warmup_steps, recipe.schedule, total_steps)
+        return Warmup(training.learning_rate, training.warmup_steps, training.schedule, total_steps)
     except ValueError as error:
         raise UserError(str(error)) from None

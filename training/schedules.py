@@ -11,6 +11,7 @@ class Warmup(keras.optimizers.schedules.LearningRateSchedule):
     decay 'constant'      peak
           'cosine'        peak * (1 + cos(pi * t)) / 2, t from 0 at the end of the warm-up to 1 at `total_steps`
                           (arXiv:1608.03983, equation 5, without restarts)
+          'linear'        peak * (1 - t), t as above
           'inverse_sqrt'  peak * sqrt(warmup_steps / step): arXiv:1706.03762, equation 3, whose peak is
                           d_model^-0.5 * warmup_steps^-0.5
     Step 0 of a warm-up already moves: the rate of update n is that of n + 1, as in the paper.
@@ -18,10 +19,10 @@ class Warmup(keras.optimizers.schedules.LearningRateSchedule):
 
     def __init__(self, peak, warmup_steps=0, decay='constant', total_steps=0):
         super().__init__()
-        if decay not in ('constant', 'cosine', 'inverse_sqrt'):
-            raise ValueError(f'`decay` must be constant, cosine or inverse_sqrt. Received: decay={decay!r}')
-        if decay == 'cosine' and total_steps <= warmup_steps:
-            raise ValueError('`total_steps` must exceed `warmup_steps` for a cosine. '
+        if decay not in ('constant', 'cosine', 'linear', 'inverse_sqrt'):
+            raise ValueError(f'`decay` must be constant, cosine, linear or inverse_sqrt. Received: decay={decay!r}')
+        if decay in ('cosine', 'linear') and total_steps <= warmup_steps:
+            raise ValueError(f'`total_steps` must exceed `warmup_steps` for a {decay} decay. '
                              f'Received: total_steps={total_steps}, warmup_steps={warmup_steps}')
         self.peak, self.warmup_steps, self.decay, self.total_steps = peak, warmup_steps, decay, total_steps
 
@@ -32,9 +33,9 @@ class Warmup(keras.optimizers.schedules.LearningRateSchedule):
         return self.peak * rising * self._decayed(step, warm)
 
     def _decayed(self, step, warm):
-        if self.decay == 'cosine':
-            t = (step - self.warmup_steps) / (self.total_steps - self.warmup_steps)
-            return (1. + ops.cos(3.141592653589793 * ops.clip(t, 0., 1.))) / 2.
+        if self.decay in ('cosine', 'linear'):
+            t = ops.clip((step - self.warmup_steps) / (self.total_steps - self.warmup_steps), 0., 1.)
+            return 1. - t if self.decay == 'linear' else (1. + ops.cos(3.141592653589793 * t)) / 2.
         if self.decay == 'inverse_sqrt':
             return ops.sqrt(warm / ops.maximum(step, warm))
         return 1.

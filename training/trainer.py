@@ -29,7 +29,7 @@ class Trainer:
     """Holds the model under a strategy's scope, trains it and evaluates it.
 
     Args:
-        recipe: how the result comes about. total_steps: its length in steps.
+        training: settings.Training, without `auto`. total_steps: the run's length in steps.
         devices: a strategies.selection.Devices.
         task: a tasks.Task.
         build: function () -> Keras model, called under the strategy's scope.
@@ -37,26 +37,26 @@ class Trainer:
         jit: whether XLA compiles the step.
     """
 
-    def __init__(self, recipe, devices, task, build, *, total_steps, workdir, jit=False):
-        self.recipe, self.devices, self.task, self.total_steps = recipe, devices, task, total_steps
+    def __init__(self, training, devices, task, build, *, total_steps, workdir, jit=False):
+        self.training, self.devices, self.task, self.total_steps = training, devices, task, total_steps
         self.workdir, self.jit = pathlib.Path(workdir), jit
-        schedule = make_schedule(recipe, total_steps)
+        schedule = make_schedule(training, total_steps)
         with devices.strategy.scope(), replica_local_variables():
             self.model = randomness.install(build())
             self.optimizer = make_optimizer(
-                recipe.optimizer, self.model.trainable_variables, schedule, momentum=recipe.momentum,
-                nesterov=recipe.nesterov, beta_2=recipe.beta_2, epsilon=recipe.epsilon,
-                weight_decay=recipe.weight_decay, ema=recipe.ema)
-            loss_scale = LossScale() if recipe.precision == 'float16' else None
-        _check_batch_norm(self.model, recipe, devices, jit)
+                training.optimizer, self.model.trainable_variables, schedule, momentum=training.momentum,
+                nesterov=training.nesterov, beta_2=training.beta_2, epsilon=training.epsilon,
+                weight_decay=training.weight_decay, ema=training.ema)
+            loss_scale = LossScale() if training.precision == 'float16' else None
+        _check_batch_norm(self.model, training, devices, jit)
         _check_max_pooling(self.model, jit)
         self.state = TrainState(self.model, self.optimizer, loss_scale)
-        sums = sum_dtype(recipe.accumulate, devices.kind)
-        self.train_step = TrainStep(self.model, self.optimizer, task, batch_size=recipe.batch_size,
-                                    replicas=devices.replicas, seed=recipe.seed, clip_norm=recipe.clip_norm,
-                                    accumulate=recipe.accumulate, jit=jit, loss_scale=loss_scale, sum_dtype=sums)
+        sums = sum_dtype(training.accumulate, devices.kind)
+        self.train_step = TrainStep(self.model, self.optimizer, task, batch_size=training.batch_size,
+                                    replicas=devices.replicas, seed=training.seed, clip_norm=training.clip_norm,
+                                    accumulate=training.accumulate, jit=jit, loss_scale=loss_scale, sum_dtype=sums)
         self.evaluation_step = EvaluationStep(self.model, task, sum_dtype=sums, pieces=pieces_of_a_replica(
-            recipe.accumulate, devices.replicas))
+            training.accumulate, devices.replicas))
         self.checkpoints = Checkpoints(self.workdir / 'checkpoints')
         self.step, self.best, self._interval = 0, None, {}
         self.banned = set()      # steps whose batches are left out
@@ -66,13 +66,13 @@ class Trainer:
     @property
     def examples_per_second(self):
         """Of this process, without the call that compiled."""
-        return self._timed_steps * self.recipe.batch_size / self._timed_seconds if self._timed_seconds else 0.
+        return self._timed_steps * self.training.batch_size / self._timed_seconds if self._timed_seconds else 0.
 
     def restore(self, fingerprint):
         """Goes to the newest sound checkpoint, if there is one. Returns the step.
 
         Raises:
-            RunError: it was trained on other data, whatever the dataset's name.
+            RunError: it was trained on other data.
         """
         self._fingerprint = fingerprint
         # Only the chief reads the folder: the others may see an older state of it, or none.
@@ -80,7 +80,7 @@ class Trainer:
         if found:
             arrays, metadata = found
             if metadata['data'] != fingerprint:
-                raise RunError(f'the data of {self.recipe.dataset} is not what this run began with '
+                raise RunError('the data is not what this run began with '
                                f'({metadata["data"]} then, {fingerprint} now)')
             self.state.restore(arrays)
             self.step, self.train_seconds = metadata['step'], metadata['train_seconds']
@@ -117,7 +117,7 @@ class Trainer:
             dataset_fn: function (start_step) -> dataset function, see data/pipeline.py.
             validate: function () -> {name: value} on the validation split.
             examples: function (step) -> indices of that step's examples, for a report.
-            options: recipes.Options, for what is due when.
+            options: settings.Options, for what is due when.
 
         Raises:
             Stopped: SIGTERM, Ctrl-C or max_minutes; the state is saved.
@@ -127,9 +127,9 @@ class Trainer:
             return
         self._validate, self._examples, self._options = validate, examples, options
         self._saved_at, self._stopped_by, self._bad_run = time.monotonic(), None, 0
-        self._log = RunLog(self.workdir, self.task, self.total_steps, self.recipe.batch_size, self.step,
+        self._log = RunLog(self.workdir, self.task, self.total_steps, self.training.batch_size, self.step,
                            self._interval, quiet=not self.devices.is_chief)
-        due = (options.log_every, self.recipe.eval_every, options.checkpoint_every, self.recipe.average_every)
+        due = (options.log_every, self.training.eval_every, options.checkpoint_every, self.training.average_every)
         try:
             with Interrupt(options.max_minutes) as interrupt:
                 self._runner = StepRunner(self.devices.strategy, self.train_step, dataset_fn, self.step,
@@ -162,13 +162,13 @@ class Trainer:
             self._give_up(f'the last {self._bad_run} steps up to step {self.step} had a gradient that is not finite',
                           self._describe(self.step - 1))
         self._log.add(call, seconds, first)
-        if count := averaged_checkpoints(self.recipe, self.step, self.total_steps):
+        if count := averaged_checkpoints(self.training, self.step, self.total_steps):
             self.state.add_to_mean(count)
         last = self.step == self.total_steps
         if last or self.step % self._options.log_every == 0:
             rate = float(tf.convert_to_tensor(self.optimizer.learning_rate))
             self._log.interval(self.step, rate, self.train_seconds)
-        evaluated = last or (self.recipe.eval_every and self.step % self.recipe.eval_every == 0)
+        evaluated = last or (self.training.eval_every and self.step % self.training.eval_every == 0)
         improved = self._evaluate() if evaluated else False
         if last or improved or self._checkpoint_due():
             self._save(best=improved)
@@ -228,27 +228,27 @@ class Trainer:
         raise RunError(f'{what}; see {file}')
 
 
-def averaged_checkpoints(recipe, step, total_steps):
+def averaged_checkpoints(training, step, total_steps):
     """Which of the checkpoints whose weights are averaged this step is: 1, 2, ...; or 0. arXiv:1706.03762, section 6.1.
 
     They are the last `average_last` multiples of `average_every` in the run.
     """
-    if not recipe.average_last or step % recipe.average_every:
+    if not training.average_last or step % training.average_every:
         return 0
-    before_first = total_steps // recipe.average_every - recipe.average_last
-    return max(0, step // recipe.average_every - max(0, before_first))
+    before_first = total_steps // training.average_every - training.average_last
+    return max(0, step // training.average_every - max(0, before_first))
 
 
-def _check_batch_norm(model, recipe, devices, jit):
+def _check_batch_norm(model, training, devices, jit):
     """BatchNorm couples the rows of a batch: refuses what would make its result depend on how the batch is spread."""
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
             if not layer.synchronized:
                 raise UserError('`model` must have synchronized=True in every BatchNormalization. '
                                 f'Received: {layer.name}')
-            if recipe.accumulate > 1:
+            if training.accumulate > 1:
                 raise UserError(f'`accumulate` cannot equal one large batch with BatchNormalization ({layer.name}). '
-                                f'Received: accumulate={recipe.accumulate}')
+                                f'Received: accumulate={training.accumulate}')
             if jit and devices.replicas > 1:
                 raise UserError(f'`jit` must be off: XLA cannot hold the all-reduce of {layer.name} '
                                 f'(BatchNormalization) on {devices.replicas} replicas. Received: jit on')

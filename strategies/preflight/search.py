@@ -1,19 +1,20 @@
 """The largest batch that fits, by trying: memory grows with the batch, but neither smoothly nor by a known amount."""
 
 import bisect
+import math
 
 GROWTH = 32      # a guess is at most so many times the last batch: small ones live in VMEM and say little
 GUESSES = 4      # then at least doubling, until one does not fit, and halving, which always ends
 
 
-def largest_batch(try_batch, start, unit=1):
+def largest_batch(try_batch, start, unit=1, most=math.inf):
     """The largest batch that fits, to one in sixteen, or 0 if not even `unit` does. It, and the next, was tried.
 
     Args:
         try_batch: function (batch) -> (whether it fits, bytes it needs, bytes there are).
-        start: where to begin. unit: batches are multiples of it.
+        start: where to begin. unit: batches are multiples of it. most: an upper bound.
     """
-    batches = [unit * size for size in _sizes()]
+    batches = [unit * size for size in _sizes() if unit * size <= most]
     low, high = -1, len(batches)
     last, tries, i = (0, 0), 0, max(0, bisect.bisect_right(batches, start) - 1)
     while high - low > 1:

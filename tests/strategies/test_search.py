@@ -53,3 +53,13 @@ def test_memory_that_jumps_is_doubled_into():
 
     assert 100_000 * 16 / 17 <= largest_batch(try_batch, 1) < 100_000
     assert max(tried) <= 100_000 * 32
+
+
+def test_no_batch_above_the_bound_is_tried():
+    tried = []
+
+    def everything_fits(batch):
+        tried.append(batch)
+        return True, batch, 10 ** 12
+    assert largest_batch(everything_fits, start=8, unit=3, most=1000) == max(tried) <= 1000
+    assert max(tried) > 1000 * 15 / 16 - 3

@@ -33,7 +33,7 @@ def totals(task, rows):
 
 
 def test_totals_add_up_over_any_grouping_and_ignore_padding():
-    task = task_of('classification', IMAGES, settings={'label_smoothing': 0.1})
+    task = task_of('classification', IMAGES, options={'label_smoothing': 0.1})
     whole = totals(task, slice(None))
     parts = [totals(task, rows) for rows in (slice(0, 2), slice(2, 3), slice(3, 9))]
     for name, value in whole.items():

@@ -31,7 +31,7 @@ def model():
 def make_task(**settings):
     pairs = Tensors(source=TEXTS.numpy(), target=TEXTS.numpy())
     return task_of('translation', one_source(pairs, source=Text('', CharacterTokenizer('abcd'), 6),
-                                             target=Text('', CharacterTokenizer('wxyz'), 7)), settings=settings)
+                                             target=Text('', CharacterTokenizer('wxyz'), 7)), options=settings)
 
 
 def served(task, model):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from errors import UserError
-from recipes import Options, Recipe
+from settings import Options, Training
 from strategies import selection
 from tests.distributed import B, Squares, build, slices
 from training.checkpoint import Checkpoints
@@ -17,8 +17,8 @@ STEPS, EVERY, LAST = 14, 4, 2      # the checkpoints of steps 8 and 12; the run 
 
 
 def train(workdir):
-    recipe = Recipe(batch_size=B, steps=STEPS, optimizer='adamw', average_last=LAST, average_every=EVERY)
-    trainer = Trainer(recipe, selection.select('cpu'), Squares(), lambda: build(True), total_steps=STEPS,
+    training = Training(batch_size=B, steps=STEPS, optimizer='adamw', average_last=LAST, average_every=EVERY)
+    trainer = Trainer(training, selection.select('cpu'), Squares(), lambda: build(True), total_steps=STEPS,
                       workdir=workdir)
     trainer.restore('data')
     workdir.mkdir(exist_ok=True)
@@ -34,10 +34,10 @@ def train(workdir):
 
 @pytest.mark.parametrize('total, expected', [(14, {8: 1, 12: 2}), (12, {8: 1, 12: 2}), (5, {4: 1}), (3, {})])
 def test_the_last_multiples_are_averaged(total, expected):
-    recipe = Recipe(steps=total, average_last=LAST, average_every=EVERY)
-    found = {step: averaged_checkpoints(recipe, step, total) for step in range(1, total + 1)}
+    training = Training(steps=total, average_last=LAST, average_every=EVERY)
+    found = {step: averaged_checkpoints(training, step, total) for step in range(1, total + 1)}
     assert {step: count for step, count in found.items() if count} == expected
-    assert averaged_checkpoints(Recipe(steps=total), total, total) == 0
+    assert averaged_checkpoints(Training(steps=total), total, total) == 0
 
 
 def test_the_mean_of_the_checkpoints_is_evaluated_and_exported_and_the_same_after_a_resume(tmp_path):
@@ -66,4 +66,4 @@ def test_the_mean_of_the_checkpoints_is_evaluated_and_exported_and_the_same_afte
 ])
 def test_settings_that_contradict_each_other(overrides, message):
     with pytest.raises(UserError, match=message):
-        Recipe(steps=10, **overrides)
+        Training(steps=10, **overrides)

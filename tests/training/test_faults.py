@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from errors import RunError
-from recipes import Options, Recipe
+from settings import Options, Training
 from strategies import selection
 from tests.distributed import B, Squares, build, slices
 from training.checkpoint import Checkpoints
@@ -18,8 +18,8 @@ LOSS = {'loss': 1., 'count': 1}      # what a validation says that never finds a
 
 def train(workdir, spoil=None, validate=lambda trainer: LOSS, steps=STEPS, **options):
     """Runs the loop on one device. Returns the trainer."""
-    recipe = Recipe(batch_size=B, steps=steps, optimizer='adamw', learning_rate=0.05, ema=0.9, eval_every=4)
-    trainer = Trainer(recipe, selection.select('cpu'), Squares(), lambda: build(True), total_steps=steps,
+    training = Training(batch_size=B, steps=steps, optimizer='adamw', learning_rate=0.05, ema=0.9, eval_every=4)
+    trainer = Trainer(training, selection.select('cpu'), Squares(), lambda: build(True), total_steps=steps,
                       workdir=workdir)
     trainer.restore('data')
     workdir.mkdir(exist_ok=True)

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from errors import UserError
-from recipes import Recipe
+from settings import Training
 from training.micro_batches import pieces_of_a_replica, sum_dtype, summed
 
 
@@ -19,7 +19,7 @@ def test_pieces_that_cannot_be_spread_are_refused():
     with pytest.raises(UserError, match='multiple or a divisor .* Received: accumulate=4, replicas=3'):
         pieces_of_a_replica(4, 3)
     with pytest.raises(UserError, match=r'`accumulate` must divide `batch_size` \(128\). Received: accumulate=3'):
-        Recipe(model='mlp', steps=1, batch_size=128, accumulate=3)
+        Training(steps=1, batch_size=128, accumulate=3)
 
 
 def test_float64_makes_the_order_of_the_pieces_not_matter():

@@ -22,6 +22,13 @@ def test_cosine_against_its_closed_form():
     assert rate(schedule, 1000) == pytest.approx(0., abs=1e-7)
 
 
+def test_linear_falls_to_zero_at_the_end():
+    schedule = Warmup(0.3, warmup_steps=5, decay='linear', total_steps=105)
+    for n in range(5, 105, 7):
+        assert rate(schedule, n) == pytest.approx(0.3 * (1 - (n + 1 - 5) / 100), abs=1e-7)
+    assert [rate(schedule, n) for n in (4, 54, 104, 1000)] == pytest.approx([0.3, 0.15, 0, 0], abs=1e-7)
+
+
 def test_inverse_sqrt_is_the_transformers_schedule():
     d_model, warmup = 512, 4000                       # arXiv:1706.03762, equation 3
     schedule = Warmup(d_model ** -0.5 * warmup ** -0.5, warmup, 'inverse_sqrt')
@@ -37,7 +44,8 @@ def test_config_holds_every_argument():
 
 
 @pytest.mark.parametrize('arguments, message', [
-    ({'decay': 'linear'}, '`decay` must be constant, cosine or inverse_sqrt. Received: decay=\'linear\''),
+    ({'decay': 'step'}, '`decay` must be constant, cosine, linear or inverse_sqrt. Received: decay=\'step\''),
+    ({'decay': 'linear', 'warmup_steps': 9, 'total_steps': 9}, '`total_steps` must exceed `warmup_steps` for a linear'),
     ({'decay': 'cosine', 'warmup_steps': 9, 'total_steps': 9}, '`total_steps` must exceed `warmup_steps`'),
 ])
 def test_errors(arguments, message):

@@ -1,0 +1,47 @@
+"""Which examples a run reads, and how they become numbers: one section per kind of input."""
+
+from dataclasses import dataclass
+
+from settings.fields import Section, field
+
+
+@dataclass(frozen=True)
+class Data(Section):
+    dataset: str = field('', 'Dataset: digits, diabetes, number_words, fashion_mnist, gettext/LANG, files/FOLDER, a '
+                             'folder of data_dir, or any name of TensorFlow Datasets.')
+
+    def rules(self):
+        yield 'dataset', 'must be given', bool(self.dataset)
+
+
+@dataclass(frozen=True)
+class Vectors(Data):
+    kind = 'vectors'
+
+
+@dataclass(frozen=True)
+class Images(Data):
+    kind = 'images'
+    image_size: int = field(0, 'Side in pixels to which images are resized. 0 keeps the size of the dataset.', least=0,
+                            most=2 ** 13)
+    channels: int = field(0, 'Colour channels to which images are converted: 1 for grey, 3 for RGB. 0 keeps those of '
+                             'the dataset.', choices=(0, 1, 3))
+    augment: str = field('none', 'Random transform of training images.',
+                         choices=('none', 'shift', 'flip', 'flip_shift'))
+
+
+@dataclass(frozen=True)
+class Texts(Data):
+    kind = 'texts'
+    tokenizer: str = field('', 'Tokenizer that is trained on the training split. Without it, the dataset\'s own, else '
+                               'subwords.', choices=('', 'words', 'subwords'))
+    vocabulary_size: int = field(0, 'Size of the vocabulary that is trained. 0 means 8,000.', least=0, most=2 ** 20)
+    max_length: int = field(0, 'Maximum tokens per text; longer ones are truncated. 0 means that of a dataset with a '
+                               'tokenizer of its own, else 64.', least=0, most=2 ** 16)
+
+
+@dataclass(frozen=True)
+class TextPairs(Texts):
+    kind = 'text_pairs'
+    packing: bool = field(False, 'Packing of several pairs into one training row of `max_length` tokens; `batch_size` '
+                                 'then counts rows.')

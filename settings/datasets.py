@@ -1,0 +1,17 @@
+"""The datasets that --list shows: what they are, where they come from, and whether they need a network or an extra."""
+
+# name -> (what it is, where it comes from). data.DATASETS opens the plain names.
+DATASETS = {
+    'digits': ('grey images of handwritten digits, 8x8', 'from scikit-learn, no network'),
+    'diabetes': ('10 measurements of 442 patients and a number', 'from scikit-learn, no network'),
+    'number_words': ('English number words and Chinese numerals', 'computed, no network'),
+    'fashion_mnist': ('grey images of clothing, 28x28', 'from Debian\'s package dataset-fashion-mnist or --data_dir, '
+                      'no network; else by TensorFlow Datasets, needs a network and the extra tfds'),
+    'gettext/LANG': ('messages of programs in English and LANG, e.g. gettext/de', 'from this machine\'s catalogs, no '
+                     'network; needs the extra text'),
+    'files/FOLDER': ('your own images or texts by class, or texts in two languages', 'from FOLDER or --data_dir/FOLDER, '
+                     'no network; subwords need the extra text'),
+    'any other name': ('images or texts with labels, translations: cifar10, imdb, sst2, ...', 'from the folder of that '
+                       'name in --data_dir (or CONGRUENT_DATA), no network; else by TensorFlow Datasets, needs the '
+                       'extra tfds, and a network the first time'),
+}

@@ -1,0 +1,38 @@
+"""Which architecture: one section per model. A field is an option of the function of that name in models/."""
+
+from dataclasses import dataclass
+
+from settings.fields import Section, field
+
+
+@dataclass(frozen=True)
+class Model(Section):
+    pass
+
+
+@dataclass(frozen=True)
+class MLP(Model):
+    kind = 'mlp'
+
+
+@dataclass(frozen=True)
+class CNN(Model):
+    kind = 'cnn'
+
+
+@dataclass(frozen=True)
+class LSTM(Model):
+    kind = 'lstm'
+    units: int = field(50, 'Units of the LSTM, in each direction.', least=1, most=2 ** 16)
+    bidirectional: bool = field(False, 'Second LSTM that reads the sequence backwards.')
+    dropout: float = field(0., 'Dropout rate before the last layer, and of the embeddings of tokens.', least=0, below=1)
+
+
+@dataclass(frozen=True)
+class Transformer(Model):
+    kind = 'transformer'
+    size: str = field('tiny', 'Row of the size table.', choices=('tiny', 'small', 'base', 'big'))
+    dropout: float = field(None, 'Dropout rate. Without it, that of the size.', least=0, below=1)
+    norm: str = field('pre', 'Position of LayerNorm: pre (before each sub-layer) or post (after it, as in the paper).',
+                      choices=('pre', 'post'))
+    share_embeddings: bool = field(False, 'One embedding table shared by source, target and logits.')

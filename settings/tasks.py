@@ -1,0 +1,36 @@
+"""What is asked of the model: one section per task."""
+
+from dataclasses import dataclass
+
+from settings.fields import Section, field
+
+
+@dataclass(frozen=True)
+class Task(Section):
+    pass
+
+
+@dataclass(frozen=True)
+class Smoothed(Task):
+    """A task whose loss is a cross-entropy."""
+    label_smoothing: float = field(0., 'Probability mass spread evenly over all classes in the training loss.', least=0,
+                                   below=1)
+
+
+@dataclass(frozen=True)
+class Classification(Smoothed):
+    kind = 'classification'
+
+
+@dataclass(frozen=True)
+class Regression(Task):
+    kind = 'regression'
+
+
+@dataclass(frozen=True)
+class Translation(Smoothed):
+    kind = 'translation'
+    beam_size: int = field(1, 'Beam size of the search in evaluation and export. 1 decodes greedily.', least=1,
+                           most=1024)
+    length_penalty: float = field(0.6, 'Exponent of the length penalty of beam search, arXiv:1609.08144, equation 14.',
+                                  least=0, most=100)
