@@ -26,7 +26,7 @@ def run(recipe, options=Options(), name='run'):
     """Trains `recipe` in `options.workdir`, goes on with an interrupted run, or returns a finished one's results.
 
     Returns:
-        What is in results.json; README describes each field.
+        What is in results.json; docs/restarts.md describes each field.
 
     Raises:
         UserError: an argument cannot work. RunError: the run cannot go on. Stopped: it was stopped, and saved.
