@@ -28,7 +28,7 @@ def run(recipe, options=Options(), name='run', note=None):
         note: a line for the head of the output.
 
     Returns:
-        What is in results.json; README describes each field.
+        What is in results.json; docs/restarts.md describes each field.
 
     Raises:
         UserError: an argument cannot work. RunError: the run cannot go on. Stopped: it was stopped, and saved.

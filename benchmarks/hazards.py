@@ -3,7 +3,7 @@
     python -m benchmarks.hazards
 
 Each case runs on one device and on two logical ones of the CPU; the last one in two processes. Everything in the table,
-the README's, is measured by this command, except the names of its rows.
+that of docs/devices.md, is measured by this command, except the names of its rows.
 """
 
 import importlib.metadata
@@ -85,7 +85,7 @@ def main():
 
 
 def table(measured):
-    """{row: {'fit': values, 'ours': values}} -> the README's table."""
+    """{row: {'fit': values, 'ours': values}} -> the table of docs/devices.md."""
     lines = ['| hazard | what `model.fit` does | what we do |', '|---|---|---|']
     for row, (hazard, fit, ours) in ROWS.items():
         lines.append(f'| {hazard} | {fit.format(**measured[row]["fit"])} | {ours.format(**measured[row]["ours"])} |')

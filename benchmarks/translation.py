@@ -3,7 +3,7 @@
     python -m benchmarks.translation
     python -m benchmarks.translation --only_baseline --minutes=1
 
-1. `python train.py --recipe=transformer_gettext_de`, as in the README.
+1. `python train.py --recipe=transformer_gettext_de`, as in docs/translation.md.
 2. A model of the same size from keras-hub's layers (translation_fit.py), on the same sentences and subwords, for as
    many seconds of training as the first took, compilation included in both. Its batch size is its own.
 
@@ -56,7 +56,7 @@ def compare(ours, fit):
 
 
 def table(measured):
-    """The README's table."""
+    """The table of docs/translation.md."""
     ours, fit = measured['ours'], measured['fit']
     rows = {'ours, beam search (4)': (ours['scores'], ours), 'ours, greedy': (ours['greedy'], ours),
             'keras-hub and `fit`, greedy': (fit['scores'], fit)}

@@ -9,7 +9,7 @@ DATASETS = {
                       'no network; else by TensorFlow Datasets, needs a network and the extra tfds'),
     'gettext/LANG': ('messages of programs in English and LANG, e.g. gettext/de', 'from this machine\'s catalogs, no '
                      'network; needs the extra text'),
-    'files/FOLDER': ('your own images or texts by class, or texts in two languages', 'from FOLDER or --data_dir/FOLDER, '
+    'files/FOLDER': ('your images or texts by class, or texts in two languages', 'from FOLDER or --data_dir/FOLDER, '
                      'no network; subwords need the extra text'),
     'any other name': ('images or texts with labels, translations: cifar10, imdb, sst2, ...', 'from the folder of that '
                        'name in --data_dir (or CONGRUENT_DATA), no network; else by TensorFlow Datasets, needs the '

@@ -258,8 +258,9 @@ def test_a_sweep_writes_a_table_and_a_picture(run_python, tmp_path):
     assert (tmp_path / 'sweep.png').read_bytes().startswith(b'\x89PNG') and 'sweep.csv' in done.stdout
 
 
-def test_the_readme_states_the_stored_reports():
-    text = (ROOT / 'README.md').read_text(encoding='utf-8').split('<!-- preflight -->')[1].split('<!-- /')[0]
+def test_the_page_states_the_stored_reports():
+    page = (ROOT / 'docs' / 'tpu.md').read_text(encoding='utf-8')
+    text = page.split('<!-- preflight -->')[1].split('<!-- /')[0]
     rows = [[cell.strip() for cell in line.strip('|').split('|')] for line in text.strip().splitlines()[2:]]
     assert {row[0].split()[0] for row in rows} == set(models.MODELS)
     for model, topology, batch, gflop, memory, all_reduced, bound, least, mfu in rows:

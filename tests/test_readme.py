@@ -1,6 +1,6 @@
-"""The README's commands, from the top, in a copy of the project; then the figures that it states.
+"""The commands of README.md and docs/, from the top, in a copy of the project; then the figures that they state.
 
-The first two blocks install and run the tests: .ci/run executes them.
+The README's first two blocks install and run the tests: .ci/run executes them. Those of docs/tpu.md need a TPU.
 """
 
 import json
@@ -15,7 +15,8 @@ from benchmarks.translation import table
 from data.catalogs import read_corpus
 from tests.conftest import ROOT, clean_environment, copy_project
 
-README = (ROOT / 'README.md').read_text(encoding='utf-8')
+PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
+TEXTS = {page.name: page.read_text(encoding='utf-8') for page in PAGES}
 LEAST = {      # workdir -> (metric, at least)
     'cnn_digits': ('accuracy', 0.97), 'mlp_digits': ('accuracy', 0.96), 'lstm_digits': ('accuracy', 0.95),
     'mlp_fashion_mnist': ('accuracy', 0.89), 'cnn_fashion_mnist': ('accuracy', 0.91),
@@ -25,7 +26,9 @@ COUNT = {'digits': 360, 'fashion_mnist': 10_000, 'number_words': 10_000}
 
 
 def blocks():
-    return re.findall(r'```(bash|python)\n(.*?)```', README, flags=re.DOTALL)
+    """[(language, text)] of the README, then of every page but docs/tpu.md."""
+    return [block for name, text in TEXTS.items() if name != 'tpu.md'
+            for block in re.findall(r'```(bash|python)\n(.*?)```', text, flags=re.DOTALL)]
 
 
 def test_ci_runs_the_first_two_blocks():
@@ -36,17 +39,23 @@ def test_ci_runs_the_first_two_blocks():
     assert 'pytest\n' in test and 'pytest -m slow -n 2 --dist=loadfile\n' in test
 
 
-def test_files_and_commands_that_the_readme_names_exist():
-    for path in re.findall(r'\]\(([\w./]+)\)', README):
-        assert (ROOT / path).exists(), path
-    for command in re.findall(r'python (\w+\.py)', README):
+def test_the_readme_is_short():
+    assert len(TEXTS['README.md'].splitlines()) <= 180
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
+def test_files_and_commands_that_a_page_names_exist(page):
+    text = TEXTS[page.name]
+    for path in re.findall(r'\]\(([\w./-]+)(?:#[\w-]+)?\)', text):
+        assert (page.parent / path).exists(), path
+    for command in re.findall(r'python (\w+\.py)', text):
         assert (ROOT / command).exists(), command
 
 
 def test_the_table_of_translations_is_the_stored_one():
     stored = json.loads((ROOT / 'benchmarks' / 'results' / 'translation.json').read_text())
-    assert table(stored) in README
-    assert f'`{stored["ours"]["scores"]["bleu_signature"]}`' in README
+    assert table(stored) in TEXTS['translation.md']
+    assert f'`{stored["ours"]["scores"]["bleu_signature"]}`' in TEXTS['translation.md']
     assert stored['bleu_difference'] >= 1 and stored['tokens_per_second_ratio'] >= 1.3
 
 

@@ -183,8 +183,7 @@ SIZES = {'input_shape', 'outputs', 'source_vocabulary_size', 'target_vocabulary_
          'head'}
 
 
-@pytest.mark.parametrize('kind', [pytest.param(kind, marks=pytest.mark.xfail) if kind == 'lstm' else kind
-                                  for kind in SECTIONS['model']])
+@pytest.mark.parametrize('kind', SECTIONS['model'])
 def test_the_fields_of_a_model_are_the_options_of_its_function(kind):
     import inspect
 

@@ -78,7 +78,7 @@ def test_a_saved_model_searches_too(model, tmp_path):
 
 @pytest.mark.parametrize('settings, message', [
     ({'beam_size': 9}, '`beam_size` must be from 1 to 8, the number of words. Received: beam_size=9'),
-    ({'length_penalty': -1.}, '`length_penalty` must be at least 0. Received: length_penalty=-1.0')])
+    ({'length_penalty': -1.}, '`length_penalty` must be at least 0 and at most 100. Received: length_penalty=-1.0')])
 def test_a_bad_setting(settings, message):
     with pytest.raises(UserError) as error:
         make_task(**settings)
