@@ -16,6 +16,7 @@ import tensorflow as tf
 import assembly
 import models
 import recipes
+from models.batch_norm import BatchNormalization
 from strategies import selection, virtual_tpu
 from tests import flawed
 from training.evaluation import run_batches
@@ -26,7 +27,7 @@ from workdir import Workdir
 
 def batch_norm(input_shape, outputs=10):
     return keras.Sequential([keras.Input(input_shape), keras.layers.Conv2D(4, 3, name='convolution'),
-                             keras.layers.BatchNormalization(synchronized=True, name='norm'), keras.layers.Flatten(),
+                             BatchNormalization(name='norm'), keras.layers.Flatten(),
                              keras.layers.Dense(outputs, dtype='float32', name='logits')])
 
 
