@@ -13,7 +13,6 @@ from data import pipeline
 from errors import RunError, UserError
 from tasks import serving
 from training.checkpoint import Checkpoints
-from training.jit import use_jit
 from training.micro_batches import pieces_of_a_replica
 from training.state import TrainState, inference_arrays
 from training.trainer import Trainer
@@ -92,10 +91,9 @@ def evaluation_batches(task, source, batch_size):
 def make_trainer(recipe, rows, task, devices, workdir, jit='auto'):
     """Returns (Trainer, a line that says whether XLA compiles its step, and why)."""
     recipe = recipe.resolved(devices.kind)
-    compiled, reason = use_jit(jit, recipe.model.kind, devices.kind)
-    trainer = Trainer(recipe.training, devices, task, lambda: build_model(recipe, task), workdir=workdir.path,
-                      jit=compiled, total_steps=training_steps(recipe, rows))
-    return trainer, f'XLA {"on" if compiled else "off"}: {reason}'
+    trainer = Trainer(recipe.training, devices, task, lambda: build_model(recipe, task), workdir=workdir.path, jit=jit,
+                      total_steps=training_steps(recipe, rows))
+    return trainer, f'XLA {"on" if trainer.jit else "off"}: {trainer.jit_reason}'
 
 
 def make_deterministic(kind='cpu'):

@@ -53,8 +53,8 @@ ROWS = {
         'BatchNormalization, by default, saves the moving statistics of the first replica alone',
         'moving means {means_two[0]:.3f} and {means_two[1]:.3f}; loss {trained_two:.4f}, once saved and loaded '
         '{loaded_two:.4f} (1 device: {trained_one:.4f}, {loaded_one:.4f})',
-        'synchronised: {means_two[0]:.3f} and {means_two[1]:.3f}; {trained_two:.4f}, {loaded_two:.4f} '
-        '(1 device: {trained_one:.4f}, {loaded_one:.4f}); if not synchronised, refused: {refused}'),
+        'normalised by the rows of all: {means_two[0]:.3f} and {means_two[1]:.3f}; {trained_two:.4f}, {loaded_two:.4f} '
+        '(1 device: {trained_one:.4f}, {loaded_one:.4f}); Keras\'s layer is refused: {refused}'),
     'xla': (
         '`jit_compile=True` crashes',
         '1 device: {one}; 2 devices: `{two}`',

@@ -76,13 +76,12 @@ def padded_batch():
                 weights=np.float32([1, 1, 1, 1, 1, 0, 0, 0]))
 
 
-def batch_norm(synchronized):
+def batch_norm(layer):
     """Rows in order of size, so that the replicas see different means."""
     x = np.arange(8, dtype=np.float32)[:, None] / 8
 
     def build():
-        norm = keras.layers.BatchNormalization(momentum=0.5, synchronized=synchronized, name='norm')
-        return linear('ones', before=[norm])
+        return linear('ones', before=[layer(momentum=0.5, name='norm')])
     return Case(build, x, 2 * x[:, 0], batch_size=8, learning_rate=0.1, epochs=10)
 
 

@@ -93,7 +93,7 @@ def _partial(devices):
 def _batch_norm(devices):
     measured = {}
     for name, d in devices.items():
-        case = cases.batch_norm(synchronized=False)
+        case = cases.batch_norm(keras.layers.BatchNormalization)
         model = _fit(case, d)
         with tempfile.TemporaryDirectory() as folder:
             model.save(pathlib.Path(folder) / 'model.keras')

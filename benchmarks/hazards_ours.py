@@ -5,6 +5,7 @@ import pathlib
 import signal
 import tempfile
 
+import keras
 import numpy as np
 
 import assembly
@@ -13,6 +14,7 @@ from benchmarks import hazards_cases as cases
 from data import pipeline
 from data.source import Tensors
 from errors import Stopped, UserError
+from models.batch_norm import BatchNormalization
 from models.dropout import Dropout
 from settings import Options, Training
 from strategies import selection
@@ -55,7 +57,7 @@ def _flat(weights):
     return [float(number) for w in weights for number in w.ravel()]
 
 
-def _loop(training, devices, task, build, dataset_fn, jit=False):
+def _loop(training, devices, task, build, dataset_fn, jit='off'):
     """Trains for training.steps. Returns (Trainer, {name: value} of the training totals)."""
     trainer = Trainer(training, devices, task, build, total_steps=training.steps, workdir='unused', jit=jit)
     call = StepRunner(devices.strategy, trainer.train_step, dataset_fn, 0)(training.steps)
@@ -118,7 +120,7 @@ def _partial(devices):
 def _batch_norm(devices):
     measured = {}
     for name, d in devices.items():
-        case = cases.batch_norm(synchronized=True)
+        case = cases.batch_norm(BatchNormalization)
         trainer, _ = _train(case, d)
         with tempfile.TemporaryDirectory() as folder:
             checkpoints = Checkpoints(folder)
@@ -131,13 +133,13 @@ def _batch_norm(devices):
         measured |= {f'means_{name}': means, f'trained_{name}': _loss(case, d, trainer.model),
                      f'loaded_{name}': _loss(case, devices['one'], loaded)}
     try:
-        _train(cases.batch_norm(synchronized=False), devices['two'])
+        _train(cases.batch_norm(keras.layers.BatchNormalization), devices['two'])
     except UserError as error:
         return {**measured, 'refused': str(error).split(' Received')[0]}
     return {**measured, 'refused': 'not refused'}
 
 
-def _train_net(devices, jit=False, **overrides):
+def _train_net(devices, jit='off', **overrides):
     """The weights after training on the diabetes set."""
     recipe = cases.DIABETES.replace(**overrides)
     dataset, task = assembly.open_data(recipe)
@@ -158,7 +160,7 @@ def _accumulation(devices):
 
 
 def _xla(devices):
-    return _differences(devices, lambda d: _train_net(d, jit=True))
+    return _differences(devices, lambda d: _train_net(d, jit='on'))
 
 
 def _resume(devices):

@@ -17,6 +17,7 @@ import tensorflow as tf
 import assembly
 import models
 import recipes
+from models.batch_norm import BatchNormalization
 from settings.models import Model
 from strategies import selection, virtual_tpu
 from tests import flawed
@@ -28,7 +29,7 @@ from workdir import Workdir
 
 def batch_norm(input_shape, outputs=10):
     return keras.Sequential([keras.Input(input_shape), keras.layers.Conv2D(4, 3, name='convolution'),
-                             keras.layers.BatchNormalization(synchronized=True, name='norm'), keras.layers.Flatten(),
+                             BatchNormalization(name='norm'), keras.layers.Flatten(),
                              keras.layers.Dense(outputs, dtype='float32', name='logits')])
 
 

@@ -4,17 +4,17 @@ import json
 import pathlib
 import time
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-from errors import RunError, Stopped, UserError
-from training import randomness
+from errors import RunError, Stopped
+from training import batch_norm, randomness
 from training.checkpoint import Checkpoints, decode, write_atomically
 from training.evaluation import EvaluationStep, Evaluator
 from training.faults import describe_step
 from training.flops import count_flops
 from training.interrupt import Interrupt, cause
+from training.jit import use_jit
 from training.loop import NEVER, StepRunner, train
 from training.micro_batches import pieces_of_a_replica, sum_dtype
 from training.optimizer import make_optimizer, make_schedule, replica_local_variables
@@ -34,12 +34,12 @@ class Trainer:
         task: a tasks.Task.
         build: function () -> Keras model, called under the strategy's scope.
         workdir: folder for checkpoints and logs.
-        jit: whether XLA compiles the step.
+        jit: auto, on or off, see jit.py; the attributes `jit` and `jit_reason` say what was decided.
     """
 
-    def __init__(self, training, devices, task, build, *, total_steps, workdir, jit=False):
+    def __init__(self, training, devices, task, build, *, total_steps, workdir, jit='off'):
         self.training, self.devices, self.task, self.total_steps = training, devices, task, total_steps
-        self.workdir, self.jit = pathlib.Path(workdir), jit
+        self.workdir = pathlib.Path(workdir)
         schedule = make_schedule(training, total_steps)
         with devices.strategy.scope(), replica_local_variables():
             self.model = randomness.install(build())
@@ -48,13 +48,13 @@ class Trainer:
                 nesterov=training.nesterov, beta_2=training.beta_2, epsilon=training.epsilon,
                 weight_decay=training.weight_decay, ema=training.ema)
             loss_scale = LossScale() if training.precision == 'float16' else None
-        _check_batch_norm(self.model, training, devices, jit)
-        _check_max_pooling(self.model, jit)
+        batch_norm.install(self.model, training.accumulate, devices.replicas)
+        self.jit, self.jit_reason = use_jit(jit, self.model, devices.kind, devices.replicas, total_steps)
         self.state = TrainState(self.model, self.optimizer, loss_scale)
         sums = sum_dtype(training.accumulate, devices.kind)
         self.train_step = TrainStep(self.model, self.optimizer, task, batch_size=training.batch_size,
                                     replicas=devices.replicas, seed=training.seed, clip_norm=training.clip_norm,
-                                    accumulate=training.accumulate, jit=jit, loss_scale=loss_scale, sum_dtype=sums)
+                                    accumulate=training.accumulate, jit=self.jit, loss_scale=loss_scale, sum_dtype=sums)
         self.evaluation_step = EvaluationStep(self.model, task, sum_dtype=sums, pieces=pieces_of_a_replica(
             training.accumulate, devices.replicas))
         self.checkpoints = Checkpoints(self.workdir / 'checkpoints')
@@ -237,25 +237,3 @@ def averaged_checkpoints(training, step, total_steps):
         return 0
     before_first = total_steps // training.average_every - training.average_last
     return max(0, step // training.average_every - max(0, before_first))
-
-
-def _check_batch_norm(model, training, devices, jit):
-    """BatchNorm couples the rows of a batch: refuses what would make its result depend on how the batch is spread."""
-    for layer in model._flatten_layers():
-        if isinstance(layer, keras.layers.BatchNormalization):
-            if not layer.synchronized:
-                raise UserError('`model` must have synchronized=True in every BatchNormalization. '
-                                f'Received: {layer.name}')
-            if training.accumulate > 1:
-                raise UserError(f'`accumulate` cannot equal one large batch with BatchNormalization ({layer.name}). '
-                                f'Received: accumulate={training.accumulate}')
-            if jit and devices.replicas > 1:
-                raise UserError(f'`jit` must be off: XLA cannot hold the all-reduce of {layer.name} '
-                                f'(BatchNormalization) on {devices.replicas} replicas. Received: jit on')
-
-
-def _check_max_pooling(model, jit):
-    for layer in model._flatten_layers():
-        if jit and isinstance(layer, keras.layers.MaxPooling2D):
-            raise UserError('`jit` must be off: XLA has no deterministic gradient of max-pooling '
-                            f'({layer.name}), and a run promises equal bits after a resume. Received: jit on')

@@ -1,0 +1,69 @@
+"""BatchNormalization whose statistics can be those of a batch that is spread over several replicas."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package='congruent')
+class BatchNormalization(keras.layers.BatchNormalization):
+    """`keras.layers.BatchNormalization` (arXiv:1502.03167), until a trainer sets `all_reduce`.
+
+    The arguments, and the names and the order of the variables, are Keras's: weights carry over in both directions.
+
+    Keras normalises by each replica's own rows, or, with `synchronized=True`, by all rows at the price of three
+    all-reduces forward and two backward. A trainer of several replicas sets `layer.all_reduce` to a function
+    (tensor) -> the sum of the replicas' tensors, whose gradient is the sum of the replicas' gradients. Each call in
+    training then takes one all-reduce forward and one backward, of 2 C + 1 numbers for C channels; inference takes
+    none. The moving statistics are equal on all replicas. `all_reduce` belongs to the run and not to the model: it is
+    not saved.
+
+    All rows count alike. A batch in training has no padding rows; a mask is refused, because the statistics would
+    include what it masks. Statistics are computed in float32 at least, whatever the precision of the model.
+
+    Raises:
+        ValueError: `synchronized` or `renorm` is set.
+    """
+
+    all_reduce = None
+
+    def __init__(self, axis=-1, momentum=0.99, epsilon=1e-3, **options):
+        super().__init__(axis=axis, momentum=momentum, epsilon=epsilon, **options)
+        if self.synchronized:
+            raise ValueError('`synchronized` must be False: a trainer sets `all_reduce` where there are several '
+                             'replicas. Received: synchronized=True')
+        if self.renorm:
+            raise ValueError('`renorm` must be False: it is not implemented over several replicas. '
+                             'Received: renorm=True')
+
+    def call(self, inputs, training=False, mask=None):
+        if mask is not None:
+            raise ValueError('`mask` must be None: masked positions would count in the statistics. Received: a mask of '
+                             f'shape {tuple(mask.shape)}')
+        if self.all_reduce is None or not training or not self.trainable:
+            return super().call(inputs, training=training)
+        x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, 'float32'))
+        mean, variance = self._moments_of_all_replicas(x)
+        for moving, current in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * self.momentum + current * (1. - self.momentum))
+        outputs = ops.batch_normalization(x, mean, variance, self.axis, offset=self._cast(self.beta, x.dtype),
+                                          scale=self._cast(self.gamma, x.dtype), epsilon=self.epsilon)
+        return ops.cast(outputs, self.compute_dtype)
+
+    def _moments_of_all_replicas(self, x):
+        """Mean [C] and variance [C] of all replicas' rows, from one all-reduce.
+
+        E[x^2] - E[x]^2 loses a small variance beside a large mean. So a replica's own variance is taken around its own
+        mean, and the means enter as distances from the moving mean, which is the same number on every replica.
+        """
+        channels = self.axis % len(x.shape)
+        mean, variance = ops.moments(x, [axis for axis in range(len(x.shape)) if axis != channels])
+        shift = self._cast(self.moving_mean, x.dtype)
+        distance = mean - shift
+        count = ops.reshape(ops.cast(ops.size(x) // x.shape[channels], x.dtype), [1])
+        sums = self.all_reduce(ops.concatenate([count * distance, count * (variance + distance * distance), count]))
+        distance, square = ops.split(sums[:-1] / sums[-1:], 2)
+        return shift + distance, ops.maximum(square - distance * distance, 0.)
+
+    @staticmethod
+    def _cast(variable, dtype):
+        return None if variable is None else ops.cast(variable, dtype)
