@@ -31,8 +31,8 @@ class Images(Data):
 
 
 @dataclass(frozen=True)
-class Texts(Data):
-    kind = 'texts'
+class Tokens(Data):
+    """What all texts have in common."""
     tokenizer: str = field('', 'Tokenizer that is trained on the training split. Without it, the dataset\'s own, else '
                                'subwords.', choices=('', 'words', 'subwords'))
     vocabulary_size: int = field(0, 'Size of the vocabulary that is trained. 0 means 8,000.', least=0, most=2 ** 20)
@@ -41,7 +41,14 @@ class Texts(Data):
 
 
 @dataclass(frozen=True)
-class TextPairs(Texts):
+class Texts(Tokens):
+    kind = 'texts'
+    word_dropout: float = field(0., 'Probability with which each token of a training text becomes the unknown one.',
+                                least=0, below=1)
+
+
+@dataclass(frozen=True)
+class TextPairs(Tokens):
     kind = 'text_pairs'
     packing: bool = field(False, 'Packing of several pairs into one training row of `max_length` tokens; `batch_size` '
                                  'then counts rows.')

@@ -104,6 +104,7 @@ class TextClassification(Classification):
         name = self.roles['text']
         self.text = text_inputs(dataset, [name], data, tokenizer)[name]
         self.tables, self.tokenizer_files = [self.text.tokenizer], self.text.tokenizer.files
+        self._word_dropout = data.word_dropout
         self.sizes = {**self.text.sizes, 'outputs': len(self.class_names)}
 
     def prepare(self, examples):
@@ -111,10 +112,19 @@ class TextClassification(Classification):
                 'label': tf.cast(examples[self.roles['label']], tf.int32)}
 
     def batch(self, rows, draws, training=False):
-        return self._inputs(rows['ids']), rows['label'], tf.ones_like(rows['label'], tf.float32)
+        x = self._inputs(rows['ids'])
+        if training and self._word_dropout:
+            x['ids'] = self._drop_words(x['ids'], draws)
+        return x, rows['label'], tf.ones_like(rows['label'], tf.float32)
 
     def _inputs(self, ids):
         return {'ids': ids, 'mask': ids != self.text.special.pad}
+
+    def _drop_words(self, ids, draws):
+        """Word dropout, doi:10.3115/v1/P15-1162, section 3.1, but that the place of a dropped word stays."""
+        special = self.text.special
+        dropped = draws.uniform('word_dropout', tuple(ids.shape)) < self._word_dropout
+        return tf.where(dropped & (ids != special.pad) & (ids != special.end), special.unknown, ids)
 
     def serving(self, model):
         """Strings [B]; with each answer comes `cut`, bool [B]: whether the text was too long."""

@@ -98,3 +98,15 @@ def test_batches_of_the_task(tmp_path, tokenizer):
     np.testing.assert_array_equal(x['mask'], x['ids'] != task.text.special.pad)
     assert [task.class_names[label] for label in y] == [label for label, _ in examples_of(dataset, 'train')[:5]]
     assert task.sizes == {'vocabulary_size': task.text.tokenizer.vocabulary_size, 'length': 9, 'outputs': 2}
+
+
+def test_word_dropout_takes_words_of_training_texts_only(tmp_path):
+    write_table(tmp_path / 'texts.tsv', TEXTS)
+    dataset, task = opened(f'files/{tmp_path}', tokenizer='words', word_dropout=0.4, max_length=9)
+    rows, special = task.rows(dataset.train).gather(tf.range(60, dtype=tf.int64)), task.text.special
+    kept, (dropped, mask) = rows['ids'].numpy(), (t.numpy() for t in task.batch(rows, Draws(0), True)[0].values())
+    words = (kept != special.pad) & (kept != special.end)
+    assert set(dropped[dropped != kept]) == {special.unknown} and not (dropped != kept)[~words].any()
+    assert abs((dropped != kept)[words].mean() - 0.4) < 0.1
+    np.testing.assert_array_equal(mask, kept != special.pad)
+    np.testing.assert_array_equal(task.batch(rows, Draws(0))[0]['ids'], kept)

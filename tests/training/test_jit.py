@@ -9,9 +9,9 @@ import pytest
 import models
 from errors import UserError
 from models.batch_norm import BatchNormalization
-from recipes import Recipe
+from settings import Training
 from strategies import selection
-from tests.distributed import SGD, B, F, Features, Squares, run
+from tests.distributed import SGD, B, F, Squares, run
 from training.jit import PAYS_AFTER_STEPS, use_jit
 from training.trainer import Trainer
 
@@ -91,7 +91,7 @@ def test_on_a_cpu_only_a_long_run_of_dense_layers_is_compiled():
 
 
 def trainer(layer, jit='auto', accumulate=1):
-    return Trainer(Recipe(batch_size=B, steps=LONG, accumulate=accumulate), selection.select('cpu'), Squares(Features),
+    return Trainer(Training(batch_size=B, steps=LONG, accumulate=accumulate), selection.select('cpu'), Squares(),
                    lambda: net(keras.layers.Reshape((F, 1)), layer, keras.layers.Flatten(), keras.layers.Dense(1),
                                shape=(F,)), total_steps=LONG, workdir='unused', jit=jit)
 
