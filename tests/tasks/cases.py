@@ -1,0 +1,61 @@
+"""Every task in every form it has: 12 examples that are made here, and a small model."""
+
+import numpy as np
+import tensorflow as tf
+
+import models
+from data.dataset import Image, Label, Number, Text, Vector
+from data.source import Tensors
+from data.tokenizers.words import CharacterTokenizer, WordTokenizer
+from tests.opened import one_source, task_of
+
+RANDOM = np.random.RandomState(0)
+LABELS = RANDOM.randint(0, 3, 12).astype(np.int32)
+NAMES = Label(('a', 'b', 'c'))
+TEXTS = np.array([' '.join(RANDOM.choice(list('pqrstuv'), RANDOM.randint(1, 9))) for _ in range(12)], object)
+
+
+def images():
+    pixels = RANDOM.randint(0, 256, (12, 6, 6, 1)).astype(np.uint8)
+    return one_source(Tensors(image=pixels, label=LABELS), image=Image((6, 6, 1)), label=NAMES)
+
+
+def image_files():
+    files = np.array([tf.io.encode_png(RANDOM.randint(0, 256, (5 + i, 9, 3)).astype(np.uint8)).numpy()
+                      for i in range(12)], object)
+    return one_source(Tensors(image=files, label=LABELS), image=Image((0, 0, 3)), label=NAMES)
+
+
+def vectors():
+    return one_source(Tensors(vector=RANDOM.randn(12, 4).astype(np.float32), target=np.arange(12, dtype=np.float32)),
+                      vector=Vector(4), target=Number())
+
+
+def texts():
+    return one_source(Tensors(text=TEXTS, label=LABELS), text=Text('', WordTokenizer('pqrstuv'), 7), label=NAMES)
+
+
+def pairs():
+    targets = np.array([text.replace(' ', '')[::-1] for text in TEXTS], object)
+    return one_source(Tensors(source=TEXTS, target=targets), source=Text('', WordTokenizer('pqrstuv'), 9),
+                      target=Text('', CharacterTokenizer('pqrstuv'), 9))
+
+
+# name -> (task's name, data set, fields of the section of data, of the task's section, model, its options)
+CASES = {
+    'images': ('classification', images, {'augment': 'flip_shift'}, {'label_smoothing': 0.1}, 'mlp', {}),
+    'image files': ('classification', image_files, {'image_size': 8, 'augment': 'shift'}, {}, 'cnn', {}),
+    'texts, lstm': ('classification', texts, {'word_dropout': 0.3}, {}, 'lstm', {'units': 8, 'bidirectional': True}),
+    'texts, transformer': ('classification', texts, {}, {'label_smoothing': 0.1}, 'transformer', {}),
+    'vectors': ('regression', vectors, {}, {}, 'mlp', {}),
+    'pairs': ('translation', pairs, {}, {'label_smoothing': 0.1, 'beam_size': 2}, 'transformer', {}),
+    'packed pairs': ('translation', pairs, {'packing': True}, {}, 'transformer', {'share_embeddings': True}),
+}
+
+
+def case(name):
+    """(data set, task, model) of a case."""
+    task_name, make, data, options, model, model_options = CASES[name]
+    dataset = make()
+    task = task_of(task_name, dataset, options=options, **data)
+    return dataset, task, models.build(model, task.sizes, **model_options)

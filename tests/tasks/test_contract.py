@@ -1,0 +1,138 @@
+"""What tasks/task.py promises, for every task in every form: a new one is tested by being listed in cases.py."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from draws import Draws
+from strategies import graph_rules
+from tasks import TASKS
+from tests.tasks.cases import CASES, case
+from training.optimizer import make_optimizer
+from training.randomness import install
+from training.step import TrainStep
+
+SEED, STEP = 3, 7
+
+
+@pytest.fixture(scope='module', params=CASES)
+def made(request):
+    keras.utils.set_random_seed(0)
+    dataset, task, model = case(request.param)
+    return dataset, task, model, task.rows(dataset.train, training=True)
+
+
+def batch(task, rows, first, count, training=True):
+    """Rows first .. first + count of a batch, as the pipeline gives them to one replica."""
+    indices = tf.range(first, first + count, dtype=tf.int64)
+    return task.batch(rows.gather(indices), Draws(SEED, STEP, first), training=training)
+
+
+def evaluated(dataset, task):
+    rows = task.rows(dataset.test)
+    x, y, weights = batch(task, rows, 0, rows.num_examples, training=False)
+    return x, y, weights, tf.ones([rows.num_examples])
+
+
+def part(nested, start, stop):
+    return tf.nest.map_structure(lambda t: t[start:stop], nested)
+
+
+def numbers(nested):
+    return [np.asarray(t) for t in tf.nest.flatten(nested)]
+
+
+def test_all_are_listed():
+    assert {name for name, *_ in CASES.values()} == set(TASKS)
+
+
+def test_the_names_that_a_task_gives_are_real(made):
+    dataset, task, model, rows = made
+    assert TASKS[task.name] and set(task.roles) == set(task.needs) and task.asks and task.reads
+    for role, field in task.roles.items():
+        assert isinstance(dataset.fields[field], task.needs[role])
+    x, y, weights = batch(task, rows, 0, 4)
+    assert list(task.training_totals(y, model(x, training=False), weights)) == ['loss', *task.training_metrics]
+    x, y, weights, real = evaluated(dataset, task)
+    values = task.results(task.evaluation_totals(model, x, y, weights, real))
+    answers = task.answers(model, x)
+    if tf.nest.flatten(answers):
+        values |= task.compare(tf.nest.map_structure(lambda t: t.numpy(), answers), dataset.test)
+    assert {task.best[0], *task.shown, *task.training_metrics, 'loss', 'count'} <= set(values)
+    assert values['count'] == 12 and abs(task.best[1]) == 1
+
+
+def test_a_slice_of_a_batch_is_the_slice_of_the_whole_and_nothing_else_is_random(made):
+    _, task, _, rows = made
+    count = rows.num_examples // 2 * 2
+    whole = batch(task, rows, 0, count)
+    halves = [batch(task, rows, first, count // 2) for first in (0, count // 2)]
+    for array, *parts in zip(numbers(whole), *map(numbers, halves), strict=True):
+        np.testing.assert_array_equal(array, np.concatenate(parts))
+    for array, again in zip(numbers(whole), numbers(batch(task, rows, 0, count)), strict=True):
+        np.testing.assert_array_equal(array, again)
+
+
+def test_totals_of_halves_add_up_and_a_row_of_weight_0_changes_nothing(made):
+    dataset, task, model, _ = made
+    x, y, weights, real = evaluated(dataset, task)
+    spoilt = tf.concat([weights[:8], tf.zeros_like(weights[8:])], axis=0)
+    whole = task.evaluation_totals(model, x, y, spoilt, real)
+    halves = [task.evaluation_totals(model, *part((x, y, spoilt, real), *bounds)) for bounds in ((0, 6), (6, 12))]
+    first = task.evaluation_totals(model, *part((x, y, spoilt, real), 0, 8))
+    for name, pair in whole.items():
+        np.testing.assert_allclose(sum(np.array(half[name]) for half in halves), pair, rtol=1e-4, err_msg=name)
+        if name != 'count':
+            np.testing.assert_allclose(first[name], pair, rtol=1e-4, err_msg=name)
+
+
+def test_an_answer_does_not_depend_on_the_rest_of_its_batch(made):
+    dataset, task, model, _ = made
+    examples = dataset.test.gather(tf.range(12, dtype=tf.int64))
+    for name, inputs in task.served_inputs(examples).items():
+        function, specs = task.serving(model)[name]
+        assert len(specs) == len(inputs)
+        whole = function(*inputs)
+        for row in (0, 7):
+            for key, value in function(*(t[row:row + 1] for t in inputs)).items():
+                if value.dtype.is_floating:
+                    np.testing.assert_allclose(value[0], whole[key][row], atol=1e-5, err_msg=f'{name} {key}')
+                else:
+                    assert np.array_equal(value[0], whole[key][row]), (name, key)
+
+
+def test_what_is_served_is_the_model_on_prepared_rows(made):
+    """The way from raw inputs is that of training, but for what is random there."""
+    dataset, task, model, _ = made
+    if task.name == 'translation':
+        pytest.skip('its answers are compared below, as strings')
+    x, *_ = evaluated(dataset, task)
+    expected = task.decode(model(x, training=False))
+    examples = dataset.test.gather(tf.range(12, dtype=tf.int64))
+    for name, inputs in task.served_inputs(examples).items():
+        outputs = task.serving(model)[name][0](*inputs)
+        for key, value in expected.items():
+            # An image that is resized, and rounded to bytes for a signature of pixels, is not quite the same.
+            close = np.allclose(outputs[key], value, atol=2e-2) if value.dtype.is_floating else True
+            assert close, (name, key)
+
+
+def test_translations_are_answers_as_strings():
+    dataset, task, model = case('pairs')
+    x, *_ = evaluated(dataset, task)
+    examples = dataset.test.gather(tf.range(12, dtype=tf.int64))
+    served = task.serving(model)['serving_default'][0](*task.served_inputs(examples)['serving_default'])
+    np.testing.assert_array_equal(served['text'], task.decode(task.answers(model, x)))
+
+
+def test_shapes_are_static_and_a_tpu_can_run_the_step(made):
+    _, task, model, rows = made
+    install(model)
+    optimizer = make_optimizer('sgd', model.trainable_variables, 0.1)
+    step = TrainStep(model, optimizer, task, batch_size=4, replicas=1)
+    specs = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), batch(task, rows, 0, 4))
+    assert all(spec.shape.is_fully_defined() for spec in tf.nest.flatten(specs))
+    traced = tf.function(lambda x, y, weights, number: step((x, y, weights), number))
+    graph = traced.get_concrete_function(*specs, tf.TensorSpec([], tf.int64)).graph
+    assert graph_rules.violations(graph) == []

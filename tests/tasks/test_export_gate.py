@@ -1,0 +1,91 @@
+"""The gate of an export: it lets an equal SavedModel pass, and refuses another number, class or text."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from errors import RunError
+from tasks import serving
+from tests.tasks.cases import CASES, case
+
+
+def examples_of(dataset):
+    return dataset.test.gather(tf.range(12, dtype=tf.int64))
+
+
+@pytest.mark.parametrize('name', ['images', 'texts, lstm', 'vectors', 'pairs'] + [
+    pytest.param(name, marks=pytest.mark.slow) for name in ('image files', 'texts, transformer', 'packed pairs')])
+def test_an_equal_saved_model_passes_by_both_loaders(name, tmp_path):
+    keras.utils.set_random_seed(0)
+    dataset, task, model = case(name)
+    folder = serving.export_saved_model(model, task, tmp_path / '1')
+    assert serving.max_abs_difference(folder, model, task, examples_of(dataset)) <= 1e-5
+
+
+def test_all_are_listed():
+    assert len(CASES) == 7
+
+
+@pytest.fixture(scope='module')
+def exported(tmp_path_factory):
+    keras.utils.set_random_seed(0)
+    dataset, task, model = case('images')
+    return dataset, task, model, serving.export_saved_model(model, task, tmp_path_factory.mktemp('export') / '1')
+
+
+def test_another_number_is_refused(exported):
+    dataset, task, model, folder = exported
+    weights = model.get_weights()
+    try:
+        model.set_weights([weights[0] + 0.01, *weights[1:]])
+        with pytest.raises(RunError, match="loaded by Python, signature serving_default: probabilities differs from "
+                                           "the trained model's by 0.0"):
+            serving.max_abs_difference(folder, model, task, examples_of(dataset))
+        model.set_weights([np.full_like(weights[0], np.nan), *weights[1:]])
+        with pytest.raises(RunError, match='differs from the trained model\'s by nan'):
+            serving.max_abs_difference(folder, model, task, examples_of(dataset))
+    finally:
+        model.set_weights(weights)
+
+
+def test_another_label_is_refused(exported):
+    """The numbers are equal, only a string is not."""
+    dataset, task, model, folder = exported
+    renamed = type(task)(task.settings, dataset, _data_of('images'))
+    renamed.class_names = [name.upper() for name in task.class_names]
+    with pytest.raises(RunError, match=r"label at \[0\] is b'[abc]'; the trained model gives b'[ABC]'"):
+        serving.max_abs_difference(folder, model, renamed, examples_of(dataset))
+
+
+def _data_of(name):
+    from settings import Images
+    return Images('made', **CASES[name][2])
+
+
+def test_another_class_and_another_text_are_refused():
+    for ours, theirs in ((np.int32([1, 2]), np.int32([1, 3])), (np.array([b'a'], object), np.array([b'b'], object)),
+                         (np.array([True]), np.array([False]))):
+        with pytest.raises(RunError, match='here: class at .* the trained model gives'):
+            serving._difference('here', 'class', ours, theirs)
+    with pytest.raises(RunError, match='class is int32.2.; the trained model gives int32.1.'):
+        serving._difference('here', 'class', np.int32([1]), np.int32([1, 2]))
+
+
+class Holding(tf.Module):
+    """A module that holds the Keras model itself, as exports of 0.4.0 did: a Session finds no variable in it."""
+
+    def __init__(self, model, task):
+        super().__init__()
+        self.model = model
+        self.signatures_ = {name: tf.function(function, input_signature=specs)
+                            for name, (function, specs) in task.serving(model).items()}
+
+
+def test_a_saved_model_that_a_session_cannot_run_is_refused(tmp_path):
+    keras.utils.set_random_seed(0)
+    dataset, task, model = case('vectors')
+    served = Holding(model, task)
+    tf.saved_model.save(served, str(tmp_path / '1'), signatures=served.signatures_)
+    with pytest.raises(RunError, match='loaded by a Session, cannot run its signature serving_default: .*variable'):
+        serving.max_abs_difference(tmp_path / '1', model, task, examples_of(dataset))
