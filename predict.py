@@ -12,7 +12,7 @@ from absl import flags
 
 import frontdoor
 from errors import UserError
-from training.checkpoint import write_atomically
+from training.files import write_atomically
 
 KINDS = {'image': 'image', 'text': 'text', 'vector': 'values'}      # what a dataset's examples are -> the flag for it
 SEARCH, SAMPLING = ('beam_size', 'length_penalty'), ('temperature', 'top_k', 'top_p')

@@ -8,7 +8,7 @@ import pathlib
 
 from errors import UserError
 from recipes.recipe import Recipe, differences
-from training.checkpoint import write_atomically
+from training.files import write_atomically
 
 
 def default_workdir(name, overrides):

@@ -10,13 +10,13 @@ sound one is restored. safetensors files hold plain named arrays and can be read
 import concurrent.futures
 import hashlib
 import json
-import os
 import pathlib
 import re
 
 import safetensors.numpy
 
 from errors import RunError
+from training.files import write_atomically
 
 KEEP = 3
 PATTERN = re.compile(r'(step|best)-(\d{8,})-([0-9a-f]{32})\.safetensors')
@@ -130,22 +130,3 @@ def _digest(data):
 
 def step_of(file):
     return int(PATTERN.fullmatch(file.name)[2])
-
-
-def write_atomically(path, data):
-    """Writes bytes so that `path` holds either all of them or what it held before, even after a power cut."""
-    path = pathlib.Path(path)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
-        with open(temporary, 'wb') as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

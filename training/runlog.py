@@ -8,7 +8,7 @@ import time
 import tensorflow as tf
 import tqdm
 
-from training.checkpoint import write_atomically
+from training.files import write_atomically
 
 
 class RunLog:

@@ -10,9 +10,10 @@ import tensorflow as tf
 
 from errors import RunError, Stopped, UserError
 from training import randomness
-from training.checkpoint import Checkpoints, decode, write_atomically
+from training.checkpoint import Checkpoints, decode
 from training.evaluation import EvaluationStep, Evaluator
 from training.faults import describe_step
+from training.files import write_atomically
 from training.flops import count_flops
 from training.interrupt import Interrupt, cause
 from training.loop import NEVER, StepRunner, train

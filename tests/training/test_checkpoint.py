@@ -3,7 +3,8 @@ import pytest
 import safetensors.numpy
 
 from errors import RunError
-from training.checkpoint import KEEP, Checkpoints, step_of, write_atomically
+from training.checkpoint import KEEP, Checkpoints, step_of
+from training.files import write_atomically
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ def test_leftovers_of_a_killed_writer_are_not_checkpoints(checkpoints):
 def test_a_write_that_fails_says_what_is_left_and_leaves_it(checkpoints, monkeypatch):
     save(checkpoints, 1)
     # /dev/full answers every write as a full disk does.
-    monkeypatch.setattr('training.checkpoint.open', lambda path, mode: open('/dev/full', mode), raising=False)
+    monkeypatch.setattr('training.files.open', lambda path, mode: open('/dev/full', mode), raising=False)
     checkpoints.save(2, arrays(2), {})
     with pytest.raises(RunError, match='of step 2 could not be written .*No space left on device; that of step 1 is'):
         checkpoints.wait()
@@ -112,7 +113,7 @@ def test_a_write_that_fails_says_what_is_left_and_leaves_it(checkpoints, monkeyp
 def test_a_failed_write_leaves_what_the_file_held(tmp_path, monkeypatch):
     path = tmp_path / 'results.json'
     path.write_text('before')
-    monkeypatch.setattr('training.checkpoint.os.replace', lambda *_: (_ for _ in ()).throw(OSError('no')))
+    monkeypatch.setattr('training.files.os.replace', lambda *_: (_ for _ in ()).throw(OSError('no')))
     with pytest.raises(OSError):
         write_atomically(path, b'after')
     assert path.read_text() == 'before' and list(tmp_path.iterdir()) == [path]
