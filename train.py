@@ -49,8 +49,11 @@ def run(recipe, options=Options(), name='run'):
     devices = selection.select(options.strategy, options.virtual_devices, options.tpu)
     assembly.make_deterministic(devices.kind)
 
-    with selection.worker_errors(devices):
-        return _train(recipe, options, name, workdir, devices)
+    try:
+        with selection.worker_errors(devices):
+            return _train(recipe, options, name, workdir, devices)
+    finally:
+        workdir.unlock()
 
 
 def _train(recipe, options, name, workdir, devices):
@@ -64,10 +67,11 @@ def _train(recipe, options, name, workdir, devices):
     # 4. The model under the strategy's scope, at the newest checkpoint if there is one.
     trainer, jit_reason = assembly.make_trainer(recipe, dataset, task, devices, workdir, options.jit)
     recipe = trainer.recipe            # without `auto`
-    trainer.restore(dataset.fingerprint)
     trainer.count_flops(batches.spec)
     if devices.is_chief:
-        # Only now: what is wrong so far leaves no folder behind.
+        workdir.lock()                 # only now: what is wrong so far leaves no folder behind
+    trainer.restore(dataset.fingerprint)
+    if devices.is_chief:
         workdir.claim(recipe, getattr(dataset.features, 'tokenizer_model', None))
         _print_head(name, workdir, recipe, devices, dataset, trainer, jit_reason)
 
