@@ -122,8 +122,10 @@ def load(path, checkpoint='newest', data_dir='', **overrides):
     workdir = Workdir(path)
     recipe = workdir.recipe().replace(**overrides)
     dataset, task = open_data(recipe, data_dir, workdir.tokenizer(), training=False)
-    arrays, metadata = _find(Checkpoints(workdir.checkpoints), checkpoint)
-    return recipe, dataset, task, _inference_model(recipe, task, arrays), metadata['step']
+    checkpoints = Checkpoints(workdir.checkpoints, recipe=workdir.recipe().to_json())
+    arrays, metadata = _find(checkpoints, checkpoint)
+    step = metadata['step']
+    return recipe, dataset, task, _inference_model(recipe, task, arrays, f'step {step} of {checkpoints.folder}'), step
 
 
 def export(folder, model, reference, dataset, task):
@@ -142,10 +144,10 @@ def export_run(workdir, trainer, dataset):
         return export(workdir.export, saved, trained, dataset, trainer.task)
 
 
-def _inference_model(recipe, task, arrays):
+def _inference_model(recipe, task, arrays, file='the checkpoint'):
     """A model with the weights of a TrainState's arrays, averaged ones where there are any."""
     model = build_model(recipe, task)
-    TrainState(model).restore(inference_arrays(arrays))
+    TrainState(model).restore(inference_arrays(arrays), file)
     return model
 
 

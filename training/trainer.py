@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from errors import RunError, Stopped, UserError
 from training import randomness
-from training.checkpoint import Checkpoints, decode
+from training.checkpoint import Checkpoints, decode, name_of
 from training.evaluation import EvaluationStep, Evaluator
 from training.faults import describe_step
 from training.files import write_atomically
@@ -58,7 +58,7 @@ class Trainer:
                                     accumulate=recipe.accumulate, jit=jit, loss_scale=loss_scale, sum_dtype=sums)
         self.evaluation_step = EvaluationStep(self.model, task, sum_dtype=sums, pieces=pieces_of_a_replica(
             recipe.accumulate, devices.replicas))
-        self.checkpoints = Checkpoints(self.workdir / 'checkpoints')
+        self.checkpoints = Checkpoints(self.workdir / 'checkpoints', recipe=recipe.to_json())
         self.step, self.best, self._interval = 0, None, {}
         self.banned = set()      # steps whose batches are left out
         self.train_seconds = self.compile_seconds = self.flops_per_step = 0.
@@ -73,17 +73,20 @@ class Trainer:
         """Goes to the newest sound checkpoint, if there is one. Returns the step.
 
         Raises:
-            RunError: it was trained on other data, whatever the dataset's name.
+            RunError: it was trained on other data, whatever the dataset's name; or by another recipe; or its variables
+                are not this model's.
         """
         self._fingerprint = fingerprint
         # Only the chief reads the folder: the others may see an older state of it, or none.
-        found = decode(self.devices.from_chief(self.checkpoints.newest_bytes() if self.devices.is_chief else b''))
-        if found:
-            arrays, metadata = found
+        data = self.devices.from_chief(self.checkpoints.newest_bytes() if self.devices.is_chief else b'')
+        if data:
+            arrays, metadata = decode(data)
+            if lacking := [key for key in ('data', 'train_seconds', 'best') if key not in metadata]:
+                raise RunError(f'checkpoint {name_of(data)} lacks `{lacking[0]}` in its metadata: remove it')
             if metadata['data'] != fingerprint:
                 raise RunError(f'the data of {self.recipe.dataset} is not what this run began with '
                                f'({metadata["data"]} then, {fingerprint} now)')
-            self.state.restore(arrays)
+            self.state.restore(arrays, f'checkpoint {name_of(data)}')
             self.step, self.train_seconds = metadata['step'], metadata['train_seconds']
             self.best, self.banned = metadata['best'], set(metadata.get('banned', ()))
             self._interval = metadata.get('interval', {})

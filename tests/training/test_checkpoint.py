@@ -1,3 +1,7 @@
+import hashlib
+import json
+import pickle
+
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -91,6 +95,56 @@ def test_a_broken_newest_is_named_and_the_one_before_is_restored(checkpoints, da
     assert metadata['step'] == 1
     np.testing.assert_array_equal(restored['model/w'], arrays(1)['model/w'])
     assert checkpoints.lines == [f'checkpoint {file.name} is broken (its bytes do not match its name): skipped']
+
+
+def header(values):
+    data = json.dumps(values).encode()
+    return len(data).to_bytes(8, 'little') + data
+
+
+def with_metadata(**metadata):
+    return safetensors.numpy.save(arrays(9), metadata=metadata)
+
+
+A_RUN = {'__metadata__': {'run': '{"step": 9}'}}
+BEYOND_THE_END = {'dtype': 'F32', 'shape': [9], 'data_offsets': [0, 36]}
+NO_RUN = 'it is not a safetensors file with the metadata of a run'
+
+
+@pytest.mark.parametrize('data, reason', [
+    ((2 ** 62).to_bytes(8, 'little') + b'{}', NO_RUN), (b'\xff' * 64, NO_RUN), (pickle.dumps(arrays(9)), NO_RUN),
+    (b'', NO_RUN), (b'\2\0\0\0\0\0\0\0{', NO_RUN), (header([1]), NO_RUN),
+    (header({'__metadata__': {'run': []}}), NO_RUN), (header({'w': BEYOND_THE_END, **A_RUN}), NO_RUN),
+    (b'[' * 100_008, NO_RUN), ((100_000).to_bytes(8, 'little') + b'[' * 100_000, NO_RUN),
+    (with_metadata(), NO_RUN), (with_metadata(run='{"step": 9'), NO_RUN), (with_metadata(run='{}'), NO_RUN),
+    (with_metadata(run='[9]'), NO_RUN), (with_metadata(run='{"step": "nine"}'), "its metadata says step 'nine'"),
+    (with_metadata(run='{"step": 8}'), 'its metadata says step 8'),
+    (safetensors.numpy.save({}, metadata={'run': '{"step": 9}'}), 'it holds no arrays')])
+def test_a_file_whose_name_is_right_and_whose_content_is_not_is_skipped(checkpoints, data, reason):
+    save(checkpoints, 1)
+    file = checkpoints.folder / f'step-00000009-{hashlib.sha256(data).hexdigest()[:32]}.safetensors'
+    file.write_bytes(data)
+    assert checkpoints.newest()[1]['step'] == 1 and checkpoints.at(9) is None
+    assert checkpoints.lines == [f'checkpoint {file.name} is broken ({reason}): skipped'] * 2
+
+
+def test_a_checkpoint_of_another_recipe_is_refused_by_name(tmp_path):
+    def opened(recipe):
+        return Checkpoints(tmp_path, recipe=json.dumps(recipe))
+    save(opened({'seed': 1, 'training': {'steps': 3}, 'gone': 1}), 1, best=True)
+    assert opened({'seed': 1, 'training': {'steps': 3.}, 'new': 1}).newest()[1]['step'] == 1
+    other = opened({'seed': 0, 'training': {'steps': 4}})
+    for read, kind in ((other.newest, 'step'), (other.best, 'best'), (lambda: other.at(1), 'step')):
+        with pytest.raises(RunError) as error:
+            read()
+        file, = tmp_path.glob(f'{kind}-*')
+        assert str(error.value) == (f'checkpoint {file} is of another recipe (seed: 1 there, 0 here; '
+                                    'training.steps: 3 there, 4 here): remove it, or put it back where it came from')
+
+
+def test_a_checkpoint_of_a_version_that_wrote_no_recipe_is_taken(tmp_path):
+    save(Checkpoints(tmp_path), 1)
+    assert Checkpoints(tmp_path, recipe='{"seed": 1}').newest()[1] == {'data': 'x', 'step': 1}
 
 
 def test_leftovers_of_a_killed_writer_are_not_checkpoints(checkpoints):
