@@ -37,8 +37,9 @@ class RunLog:
         self.sums = dict(sums)
         self._bar.reset(self._total_steps)
         self._bar.update(step)
-        if not self._quiet:
-            _drop_records_after(self._workdir / 'metrics.jsonl', step)
+        if not self._quiet and (broken := _keep_records(self._workdir / 'metrics.jsonl', step)):
+            self.line(f'warning: {self._workdir / "metrics.jsonl"}: line {broken[0]} is not a record and was dropped' +
+                      (f', as were {len(broken) - 1} more' if len(broken) > 1 else ''))
 
     def add(self, call, seconds, first):
         """Takes what one call did. The first call, which compiles, does not count towards the throughput."""
@@ -49,7 +50,7 @@ class RunLog:
             self._steps, self._seconds = self._steps + call.steps, self._seconds + seconds
             self._waited += call.waited * call.steps       # a sample of one of these steps
         self._bar.update(call.steps)
-        now = self._task.results(call.totals)
+        now = self._results(call.totals)
         shown = {name: f'{now[name]:.4g}' for name in ('loss', *self._task.training_metrics) if name in now}
         self._bar.set_postfix({**shown, 'examples/s': f'{self.examples_per_second:,.0f}'}, refresh=False)
 
@@ -59,7 +60,7 @@ class RunLog:
 
     def interval(self, step, learning_rate, train_seconds):
         """Writes the record of the interval that ends at `step`, and starts the next."""
-        values = self._task.results(self.sums)
+        values = self._results(self.sums)
         skipped = int(self.sums['skipped'][0])
         record = {'step': step, **{k: v for k, v in values.items() if k != 'skipped'}, 'learning_rate': learning_rate,
                   'examples_per_second': round(self.examples_per_second, 1),
@@ -68,9 +69,14 @@ class RunLog:
         left = self._seconds / self._steps * (self._total_steps - step) if self._steps else 0.
         self._write('train', record, f'{record["examples_per_second"]:,.0f} examples/s, {_duration(left)} left')
         if skipped:
-            self.line(f'warning: {skipped} steps up to step {step} had a gradient that is not finite; '
+            steps = int(self.sums['skipped'][1])
+            self.line(f'warning: {skipped} of {steps} steps up to step {step} had a gradient that is not finite; '
                       'their updates were skipped')
         self._clear()
+
+    def _results(self, totals):
+        """The task's values of those totals that have a weight: a step that was skipped adds none."""
+        return self._task.results({name: total for name, total in totals.items() if total[1]})
 
     def evaluation(self, step, split, values):
         self._write(split, {'step': step, 'split': split, **values}, f'{values["count"]:,} examples')
@@ -108,12 +114,23 @@ class RunLog:
         self.sums, self._steps, self._seconds, self._waited = {}, 0, 0., 0.
 
 
-def _drop_records_after(path, step):
-    if path.exists():
-        lines = path.read_text(encoding='utf-8').splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith('\n') and json.loads(line)['step'] <= step]
-        if kept != lines:
-            write_atomically(path, ''.join(kept).encode())
+def _keep_records(path, step):
+    """Removes from metrics.jsonl the records after `step`, and what is no record. Returns the latter's line numbers."""
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    steps = [_step_of(line) for line in lines]
+    kept = [line for line, at in zip(lines, steps) if at is not None and at <= step]
+    if kept != lines:
+        write_atomically(path, b''.join(kept))
+    return [number for number, at in enumerate(steps, start=1) if at is None]
+
+
+def _step_of(line):
+    """The step of a record, or None: a power cut leaves half a line, or zeros."""
+    try:
+        step = json.loads(line)['step'] if line.endswith(b'\n') else None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return step if isinstance(step, int) else None
 
 
 def _duration(seconds):

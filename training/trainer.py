@@ -1,6 +1,7 @@
 """The trainer: a run's state, and what happens to it between calls of the loop (log, evaluate, checkpoint, stop)."""
 
 import json
+import math
 import pathlib
 import time
 
@@ -172,6 +173,9 @@ class Trainer:
         if last or self.step % self._options.log_every == 0:
             rate = float(tf.convert_to_tensor(self.optimizer.learning_rate))
             self._log.interval(self.step, rate, self.train_seconds)
+        if last and not int(self.optimizer.iterations):      # it counts updates, also those before a resume
+            self._give_up(f'none of the {self.total_steps} steps had a gradient that is finite, so nothing was learned',
+                          self._describe(self.step - 1))
         evaluated = last or (self.recipe.eval_every and self.step % self.recipe.eval_every == 0)
         improved = self._evaluate() if evaluated else False
         if last or improved or self._checkpoint_due():
@@ -183,6 +187,9 @@ class Trainer:
         """Evaluates on the validation split. Returns whether it is the best so far."""
         values = self._validate()
         self._log.evaluation(self.step, 'validation', values)
+        if self.step == self.total_steps and not math.isfinite(values['loss']):
+            self._give_up(f'the validation loss at the last step, {self.step}, is not finite',
+                          self._describe(self.step - 1))
         name, sign = self.task.best
         improved = self.best is None or sign * (values[name] - self.best['value']) > 0
         if improved:
