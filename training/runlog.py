@@ -20,24 +20,27 @@ class RunLog:
         total_steps, batch_size: for the bar and the throughput.
         start_step: a resumed run's; records after it are rewritten, for those steps are run again.
         sums: what `sums` of the run before was at that step, in the middle of an interval.
+        evaluation_due: the evaluation of `start_step` will be run again.
         quiet: writes and prints nothing (workers other than the chief).
     """
 
-    def __init__(self, workdir, task, total_steps, batch_size, start_step=0, sums=(), quiet=False):
+    def __init__(self, workdir, task, total_steps, batch_size, start_step=0, sums=(), quiet=False,
+                 evaluation_due=False):
         self._workdir, self._task, self._batch_size, self._quiet = pathlib.Path(workdir), task, batch_size, quiet
         self._total_steps, self._summaries = total_steps, None
         terminal = sys.stderr.isatty() and not quiet
         self._bar = tqdm.tqdm(total=total_steps, initial=start_step, unit='step', disable=not terminal, leave=False,
                               dynamic_ncols=True, smoothing=0.1)
-        self.rewind(start_step, sums)
+        self.rewind(start_step, sums, evaluation_due)
 
-    def rewind(self, step, sums=()):
+    def rewind(self, step, sums=(), evaluation_due=False):
         """Goes back: records after `step` are removed, for those steps are run again."""
         self._clear()
         self.sums = dict(sums)
         self._bar.reset(self._total_steps)
         self._bar.update(step)
-        if not self._quiet and (broken := _keep_records(self._workdir / 'metrics.jsonl', step)):
+        if not self._quiet and (broken := _keep_records(
+                self._workdir / 'metrics.jsonl', step, evaluation_due)):
             self.line(f'warning: {self._workdir / "metrics.jsonl"}: line {broken[0]} is not a record and was dropped' +
                       (f', as were {len(broken) - 1} more' if len(broken) > 1 else ''))
 
@@ -114,23 +117,28 @@ class RunLog:
         self.sums, self._steps, self._seconds, self._waited = {}, 0, 0., 0.
 
 
-def _keep_records(path, step):
-    """Removes from metrics.jsonl the records after `step`, and what is no record. Returns the latter's line numbers."""
+def _keep_records(path, step, evaluation_due):
+    """Removes from metrics.jsonl what is written again after `step`, and what is not a record.
+
+    Returns:
+        Numbers of the lines that are not records.
+    """
     lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-    steps = [_step_of(line) for line in lines]
-    kept = [line for line, at in zip(lines, steps) if at is not None and at <= step]
+    records = [_record(line) for line in lines]
+    kept = [line for line, record in zip(lines, records) if record and (
+        record['step'] < step or record['step'] == step and not (evaluation_due and 'split' in record))]
     if kept != lines:
         write_atomically(path, b''.join(kept))
-    return [number for number, at in enumerate(steps, start=1) if at is None]
+    return [number for number, record in enumerate(records, start=1) if not record]
 
 
-def _step_of(line):
-    """The step of a record, or None: a power cut leaves half a line, or zeros."""
+def _record(line):
+    """The record of a line, or None: a power cut leaves half a line, or zeros."""
     try:
-        step = json.loads(line)['step'] if line.endswith(b'\n') else None
+        record = json.loads(line)
+        return record if line.endswith(b'\n') and isinstance(record['step'], int) else None
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
-    return step if isinstance(step, int) else None
 
 
 def _duration(seconds):

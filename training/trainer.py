@@ -1,5 +1,6 @@
 """The trainer: a run's state, and what happens to it between calls of the loop (log, evaluate, checkpoint, stop)."""
 
+import contextlib
 import json
 import math
 import pathlib
@@ -62,6 +63,8 @@ class Trainer:
         self.checkpoints = Checkpoints(self.workdir / 'checkpoints', recipe=recipe.to_json())
         self.step, self.best, self._interval = 0, None, {}
         self.banned = set()      # steps whose batches are left out
+        self._evaluation_due = False      # of this step: it was stopped, or not begun
+        self._interrupt, self._interruptible = None, False
         self.train_seconds = self.compile_seconds = self.flops_per_step = 0.
         self._timed_steps, self._timed_seconds = 0, 0.
 
@@ -91,6 +94,7 @@ class Trainer:
             self.step, self.train_seconds = metadata['step'], metadata['train_seconds']
             self.best, self.banned = metadata['best'], set(metadata.get('banned', ()))
             self._interval = metadata.get('interval', {})
+            self._evaluation_due = metadata.get('evaluation_due', False)
         return self.step
 
     def count_flops(self, batch):
@@ -107,13 +111,29 @@ class Trainer:
         self.flops_per_step = count_flops(traced) / replicas * self.devices.replicas
 
     def evaluator(self, dataset_fn, batches, source):
-        """An Evaluator of this model; it uses the averaged weights if there are any."""
+        """An Evaluator of this model; it uses the averaged weights if there are any.
+
+        It raises Stopped after SIGTERM, Ctrl-C or max_minutes, on all workers.
+        """
         evaluate = Evaluator(self.devices.strategy, self.evaluation_step, dataset_fn, batches, source)
 
         def averaged():
-            with self.state.averaged():
-                return evaluate()
+            with self._interrupts(), self.state.averaged():
+                return evaluate(self._interrupt.flags)
         return averaged
+
+    @contextlib.contextmanager
+    def _interrupts(self):
+        """While it is open, signals raise flags; it may be open already."""
+        if self._interruptible:
+            yield
+            return
+        self._interruptible, self._interrupt = True, self._interrupt or Interrupt()
+        try:
+            with self._interrupt:
+                yield
+        finally:
+            self._interruptible = False
 
     def train(self, dataset_fn, validate, examples, options):
         """Trains from `self.step` to the end.
@@ -128,27 +148,29 @@ class Trainer:
             Stopped: SIGTERM, Ctrl-C or max_minutes; the state is saved.
             RunError: a checkpoint could not be written, or the numbers are not finite any more.
         """
-        if self.step >= self.total_steps:
+        self._interrupt = Interrupt(options.max_minutes)
+        if self.step >= self.total_steps and not self._evaluation_due:
             return
         self._validate, self._examples, self._options = validate, examples, options
         self._saved_at, self._stopped_by, self._bad_run = time.monotonic(), None, 0
         self._log = RunLog(self.workdir, self.task, self.total_steps, self.recipe.batch_size, self.step,
-                           self._interval, quiet=not self.devices.is_chief)
+                           self._interval, quiet=not self.devices.is_chief, evaluation_due=self._evaluation_due)
         due = (options.log_every, self.recipe.eval_every, options.checkpoint_every, self.recipe.average_every)
         try:
-            with Interrupt(options.max_minutes) as interrupt:
+            with self._interrupts():
                 self._runner = StepRunner(self.devices.strategy, self.train_step, dataset_fn, self.step,
-                                          interrupt.flags, self.banned)
+                                          self._interrupt.flags, self.banned)
                 if options.on_nan == 'rollback' and not self.step:
                     self._save()
-                train(self._runner, self.total_steps, due, self._on_call,
-                      interrupt if self.devices.is_chief else None, options.steps_per_call)
-                if self.step < self.total_steps:
+                if not self._evaluation_due or self._evaluate_and_save(evaluate=True, save=True):
+                    train(self._runner, self.total_steps, due, self._on_call,
+                          self._interrupt if self.devices.is_chief else None, options.steps_per_call)
+                if self._stopped_by:
                     self._save()
                 self.checkpoints.wait()
         finally:
             self._log.close()
-        if self.step < self.total_steps:
+        if self._stopped_by:
             raise Stopped(self._stopped_by, self.step)
 
     def _on_call(self, call, seconds, first):
@@ -177,10 +199,22 @@ class Trainer:
             self._give_up(f'none of the {self.total_steps} steps had a gradient that is finite, so nothing was learned',
                           self._describe(self.step - 1))
         evaluated = last or (self.recipe.eval_every and self.step % self.recipe.eval_every == 0)
-        improved = self._evaluate() if evaluated else False
-        if last or improved or self._checkpoint_due():
-            self._save(best=improved)
         self._stopped_by = cause(call.flags)
+        return self._evaluate_and_save(evaluated, save=last or self._checkpoint_due())
+
+    def _evaluate_and_save(self, evaluate, save):
+        """What is due after a step. Returns whether to go on.
+
+        A stop leaves the evaluation to the next start: the checkpoint says that it is due.
+        """
+        self._evaluation_due, improved = evaluate, False
+        if evaluate and not self._stopped_by:
+            try:
+                improved, self._evaluation_due = self._evaluate(), False
+            except Stopped as stop:
+                self._stopped_by = stop.cause
+        if improved or (save and not self._stopped_by):      # a stop saves anyway
+            self._save(best=improved)
         return not self._stopped_by
 
     def _evaluate(self):
@@ -211,6 +245,7 @@ class Trainer:
         if self.devices.is_chief:
             metadata = {'data': self._fingerprint, 'train_seconds': self.train_seconds, 'best': self.best,
                         'banned': sorted(self.banned), 'interval': dict(self._log.sums)}
+            metadata |= {'evaluation_due': True} if self._evaluation_due else {}
             self.checkpoints.save(self.step, arrays, metadata, best=best)
 
     def _roll_back(self, bad):
