@@ -169,7 +169,10 @@ def _find(checkpoints, which):
     if which in ('newest', 'best'):
         found = checkpoints.newest() if which == 'newest' else checkpoints.best()
     else:
-        found = checkpoints.at(int(which)) if str(which).isdigit() else None
+        try:
+            found = checkpoints.at(int(which))
+        except ValueError:
+            found = None
     if found is None:
         raise UserError(f'`checkpoint` must be newest, best or a step of {checkpoints.folder} '
                         f'({", ".join(map(str, checkpoints.steps())) or "which holds none"}). '

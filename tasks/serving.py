@@ -34,7 +34,9 @@ def export_saved_model(model, task, folder):
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(temporary, folder)
     except tf.errors.OpError as error:
-        raise RunError(f'the SavedModel could not be written to {folder}: {error.message}') from None
+        # 'PATH; No space left on device [Op:SaveV2]', after the names of the operation and its device
+        reason = ' '.join(error.message.rpartition('; ')[2].partition(' [Op:')[0].split())
+        raise RunError(f'the SavedModel could not be written to {folder}: {reason}') from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
