@@ -92,7 +92,7 @@ def make_trainer(recipe, rows, task, devices, workdir, jit='auto'):
     """Returns (Trainer, a line that says whether XLA compiles its step, and why)."""
     recipe = recipe.resolved(devices.kind)
     trainer = Trainer(recipe.training, devices, task, lambda: build_model(recipe, task), workdir=workdir.path, jit=jit,
-                      total_steps=training_steps(recipe, rows))
+                      total_steps=training_steps(recipe, rows), recipe=recipe.to_json())
     return trainer, f'XLA {"on" if trainer.jit else "off"}: {trainer.jit_reason}'
 
 
@@ -120,8 +120,10 @@ def load(path, checkpoint='newest', data_dir='', **overrides):
     workdir = Workdir(path)
     recipe = workdir.recipe().replace(**overrides)
     dataset, task = open_data(recipe, data_dir, workdir.tokenizer())
-    arrays, metadata = _find(Checkpoints(workdir.checkpoints), checkpoint)
-    return recipe, dataset, task, _inference_model(recipe, task, arrays), metadata['step']
+    checkpoints = Checkpoints(workdir.checkpoints, recipe=workdir.recipe().to_json())
+    arrays, metadata = _find(checkpoints, checkpoint)
+    step = metadata['step']
+    return recipe, dataset, task, _inference_model(recipe, task, arrays, f'step {step} of {checkpoints.folder}'), step
 
 
 def export(folder, model, reference, dataset, task):
@@ -140,10 +142,10 @@ def export_run(workdir, recipe, trainer, dataset):
         return export(workdir.export, saved, trained, dataset, trainer.task)
 
 
-def _inference_model(recipe, task, arrays):
+def _inference_model(recipe, task, arrays, file='the checkpoint'):
     """A model with the weights of a TrainState's arrays, averaged ones where there are any."""
     model = build_model(recipe, task)
-    TrainState(model).restore(inference_arrays(arrays))
+    TrainState(model).restore(inference_arrays(arrays), file)
     return model
 
 
@@ -165,7 +167,10 @@ def _find(checkpoints, which):
     if which in ('newest', 'best'):
         found = checkpoints.newest() if which == 'newest' else checkpoints.best()
     else:
-        found = checkpoints.at(int(which)) if str(which).isdigit() else None
+        try:
+            found = checkpoints.at(int(which))
+        except ValueError:
+            found = None
     if found is None:
         raise UserError(f'`checkpoint` must be newest, best or a step of {checkpoints.folder} '
                         f'({", ".join(map(str, checkpoints.steps())) or "which holds none"}). '

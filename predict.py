@@ -14,7 +14,7 @@ from absl import flags
 import cli
 from errors import UserError
 from settings import Translation
-from training.checkpoint import write_atomically
+from training.files import write_atomically
 from workdir import Workdir
 
 ASKED = ('image', 'text', 'values')      # what a task may be asked with

@@ -51,8 +51,11 @@ def run(recipe, options=Options(), name='run', note=None):
     devices = selection.select(options.strategy, options.virtual_devices, options.tpu)
     assembly.make_deterministic(devices.kind)
 
-    with selection.worker_errors(devices):
-        return _train(recipe, options, name, note, workdir, devices)
+    try:
+        with selection.worker_errors(devices):
+            return _train(recipe, options, name, note, workdir, devices)
+    finally:
+        workdir.unlock()
 
 
 def _train(recipe, options, name, note, workdir, devices):
@@ -65,10 +68,11 @@ def _train(recipe, options, name, note, workdir, devices):
 
     # 4. The model under the strategy's scope, at the newest checkpoint if there is one.
     trainer, jit_reason = assembly.make_trainer(recipe, batches.rows, task, devices, workdir, options.jit)
-    trainer.restore(batches.fingerprint)
     trainer.count_flops(batches.spec)
     if devices.is_chief:
-        # Only now: what is wrong so far leaves no folder behind.
+        workdir.lock()                 # only now: what is wrong so far leaves no folder behind
+    trainer.restore(batches.fingerprint)
+    if devices.is_chief:
         workdir.claim(recipe, task.tokenizer_files)
         _print_head(name, note, workdir, recipe, devices, dataset, batches, trainer, jit_reason)
 

@@ -1,14 +1,17 @@
 """A run's folder: whose it is, what is in it, and whether it is finished. Needs no TensorFlow.
 
-    recipe.json  tokenizer/  checkpoints/  metrics.jsonl  tensorboard/  export/1/  results.json
+    recipe.json  tokenizer/  checkpoints/  metrics.jsonl  tensorboard/  export/1/  results.json  lock
 """
 
+import fcntl
 import json
+import os
 import pathlib
+import socket
 
-from errors import UserError
+from errors import RunError, UserError
 from settings.recipe import Recipe, differences
-from training.checkpoint import write_atomically
+from training.files import write_atomically
 
 
 def default_workdir(name, overrides):
@@ -19,7 +22,7 @@ def default_workdir(name, overrides):
 
 class Workdir:
     def __init__(self, path):
-        self.path = pathlib.Path(path)
+        self.path, self._lock = pathlib.Path(path), None
         self.checkpoints, self.export = self.path / 'checkpoints', self.path / 'export' / '1'
 
     def recipe(self):
@@ -41,6 +44,39 @@ class Workdir:
         """{file name: bytes} of the run's tokenizer, or None."""
         files = sorted(file for file in (self.path / 'tokenizer').glob('*') if not file.name.startswith('.'))
         return {file.name: file.read_bytes() for file in files} or None
+
+    def lock(self):
+        """Keeps every other run out of the folder, which is made if need be, until `unlock` or the process's end.
+
+        The system takes the lock away from a process that dies. The file stays: removing it would let two processes
+        lock a file of this name each.
+
+        Raises:
+            RunError: another process has it, or the file system has no locks.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        file = open(self.path / 'lock', 'a+', encoding='utf-8')
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            owner = ' on host '.join(file.read().split()) or '(starting)'
+            file.close()
+            raise RunError(f'another run is using {self.path}: process {owner}. Wait for it, or choose another '
+                           '--workdir') from None
+        except OSError as error:
+            file.close()
+            raise RunError(f'{self.path / "lock"} cannot be locked ({error.strerror}): `workdir` must be on a file '
+                           'system with flock, so that two runs cannot write to it at once') from None
+        file.truncate(0)
+        file.write(f'{os.getpid()} {socket.gethostname()}\n')
+        file.flush()
+        self._lock = file
+
+    def unlock(self):
+        if self._lock:
+            self._lock.close()
+            self._lock = None
 
     def claim(self, recipe, tokenizer=None):
         """Makes the folder the recipe's own; refuses one of another recipe, and leaves it as it was.

@@ -25,7 +25,7 @@ DAMAGES = ('truncated', 'one bit flipped', 'second half zeroed')
 
 # The first whose functions are all on one thread's stack. What is on none of them is 'start': imports, build, restore.
 _STACKS = {
-    'checkpoint write': {('training/checkpoint.py', '_write'), ('training/checkpoint.py', 'write_atomically')},
+    'checkpoint write': {('training/checkpoint.py', '_write'), ('training/files.py', 'write_atomically')},
     'results': {('workdir.py', 'finish')},
     'export': {('assembly.py', 'export_run')},
     'evaluation': {('training/evaluation.py', '__call__')},

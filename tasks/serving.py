@@ -39,8 +39,9 @@ def export_saved_model(model, task, folder):
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(temporary, folder)
     except (tf.errors.OpError, OSError) as error:
-        reason = getattr(error, 'strerror', None) or getattr(error, 'message', None) or str(error)
-        raise RunError(f'the SavedModel could not be written to {folder}: {" ".join(reason.split())}') from None
+        # 'PATH; No space left on device [Op:SaveV2]', after the names of the operation and its device
+        reason = getattr(error, 'message', '').rpartition('; ')[2].partition(' [Op:')[0] or error.strerror or error
+        raise RunError(f'the SavedModel could not be written to {folder}: {" ".join(str(reason).split())}') from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder

@@ -78,7 +78,7 @@ def test_averaged_weights_are_what_is_loaded(tmp_path):
     assert inference_arrays(saved) == {'model/a': 3, 'model/b': 2}
 
 
-@pytest.mark.parametrize('which', ['best', '8', 'last'])
+@pytest.mark.parametrize('which', ['best', '8', 'last', '²', '-7', '9' * 5000])
 def test_a_checkpoint_that_is_not_there(tmp_path, which):
     saved_run(tmp_path / 'run', MLP_DIGITS)
     with pytest.raises(UserError, match=f"`checkpoint` must be newest, best or a step of .*7.*checkpoint='{which}'"):

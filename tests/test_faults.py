@@ -63,6 +63,25 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_goes_on(run_python, tm
     assert results(workdir)['weights_sha256'] == results(tmp_path / 'whole')['weights_sha256']
 
 
+def test_a_checkpoint_of_another_seed_is_refused_by_name(run_python, tmp_path):
+    command = ['train.py', '--model=mlp', '--steps=20', '--checkpoint_every=10', '--noexport']
+    for seed in (0, 1):
+        run_python(*command, f'--seed={seed}', f'--workdir={tmp_path / str(seed)}')
+    file, = (tmp_path / '1' / 'checkpoints').glob('step-00000020-*')
+    foreign = tmp_path / '0' / 'checkpoints' / file.name
+    for own in foreign.parent.glob('step-00000020-*'):
+        own.unlink()
+    foreign.write_bytes(file.read_bytes())
+    (tmp_path / '0' / 'results.json').unlink()
+    for command in ([*command, '--seed=0'], ['evaluate.py']):
+        done = run_python(*command, f'--workdir={tmp_path / "0"}', check=False)
+        assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+        assert f'checkpoint {foreign} is of another recipe (seed: 1 there, 0 here)' in done.stderr
+    foreign.unlink()
+    assert 'going on at step 10' in run_python('train.py', '--model=mlp', '--steps=20', '--checkpoint_every=10',
+                                               '--noexport', f'--workdir={tmp_path / "0"}').stdout
+
+
 def test_numbers_that_explode_end_the_run_with_a_report(run_python, tmp_path):
     done = run_python('train.py', '--model=mlp', '--dataset=diabetes', '--optimizer=sgd', '--learning_rate=1e30',
                       f'--workdir={tmp_path}', check=False)
@@ -71,3 +90,11 @@ def test_numbers_that_explode_end_the_run_with_a_report(run_python, tmp_path):
     report = json.loads((tmp_path / 'not_finite.json').read_text())
     assert report['loss'] == 'nan' and len(report['examples']) == report['batch_size'] == 64
     assert set(report['gradient_norms'].values()) == {'nan'}
+
+
+def test_a_rate_at_which_nothing_is_learned_is_no_success(run_python, tmp_path):
+    done = run_python('train.py', '--model=mlp', '--learning_rate=1e38', '--steps=20', '--log_every=5',
+                      f'--workdir={tmp_path}', check=False)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+    assert 'not finite; see' in done.stderr or 'is not finite, so no checkpoint' in done.stderr
+    assert 'loss 0.0000' not in done.stdout and not (tmp_path / 'results.json').exists()

@@ -1,7 +1,6 @@
 """The front doors as a user meets them: processes, files, exit codes. E2 and E4 for one small run."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -225,18 +224,40 @@ def test_a_wrong_flag_is_one_line(run_python, arguments, code, message, tmp_path
     assert message in done.stderr and done.stdout == ''
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason='mounting a small disk needs root')
-@pytest.mark.slow
-def test_a_full_disk_is_one_line_and_loses_nothing(run_python, tmp_path):
+@pytest.fixture
+def small_disk(tmp_path):
+    """small_disk(MiB) -> a folder that holds so much; a second call makes it as large as that says."""
     disk = tmp_path / 'disk'
     disk.mkdir()
-    if subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=8m', 'tmpfs', str(disk)], capture_output=True).returncode:
-        pytest.skip('this machine does not let a test mount a tmpfs')
-    try:      # a checkpoint is 3.8 MB: two fit, the third does not
-        done = run_python(*RUN, f'--workdir={disk / "run"}', check=False)
-        assert done.returncode == 1
-        assert len(done.stderr.splitlines()) == 1 and 'No space left on device; that of step' in done.stderr
-        again = run_python(*RUN, f'--workdir={disk / "run"}', check=False)
-        assert 'going on at step' in again.stdout
-    finally:
+
+    def mount(size):
+        options = f'size={size}m' + (',remount' if disk.is_mount() else '')
+        if subprocess.run(['mount', '-t', 'tmpfs', '-o', options, 'tmpfs', str(disk)], capture_output=True).returncode:
+            pytest.skip('this machine does not let a test mount a tmpfs')
+        return disk
+    yield mount
+    if disk.is_mount():
         subprocess.run(['umount', str(disk)], check=True)
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_one_line_and_loses_nothing(run_python, small_disk):
+    workdir = small_disk(8) / 'run'      # a checkpoint is 3.8 MB: two fit, the third does not
+    done = run_python(*RUN, f'--workdir={workdir}', check=False)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1 and 'No space left on device; that of step' in done.stderr
+    again = run_python(*RUN, f'--workdir={workdir}', check=False)
+    assert 'going on at step' in again.stdout
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_at_the_export_is_one_line_and_the_run_goes_on(run_python, small_disk):
+    workdir = small_disk(6) / 'run'      # the newest and the best checkpoint are 2.8 MB each, the export is 1 MB
+    command = ['train.py', '--model=mlp', '--steps=3', f'--workdir={workdir}']
+    done = run_python(*command, check=False)
+    assert done.returncode == 1 and not (workdir / 'results.json').exists()
+    assert done.stderr == (f'error: the SavedModel could not be written to {workdir}/export/1: '
+                           'No space left on device\n')
+    small_disk(64)
+    again = run_python(*command)
+    assert 'going on at step 3 of 3' in again.stdout and results(workdir)['export_max_abs_diff'] < 1e-5

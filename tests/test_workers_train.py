@@ -16,6 +16,7 @@ import recipes
 from settings import Options
 from strategies.workers import free_addresses
 from tests.conftest import ROOT, clean_environment
+from tests.test_front_doors import records
 
 pytestmark = pytest.mark.slow
 # In micro-batches of one shape, so that the bits do not depend on the devices; augmented, averaged, with a best.
@@ -79,6 +80,22 @@ def test_a_signal_to_one_worker_stops_all_and_any_devices_go_on(run_python, tmp_
     assert 'going on at step' in done.stdout
     for key in ('weights_sha256', 'eval', 'best'):
         assert results(workdir)[key] == results(tmp_path / 'whole')[key]
+
+
+def test_a_signal_to_one_worker_during_evaluations_stops_all(run_python, tmp_path):
+    """Nearly all of this run's time is evaluation; tests/training/test_stops.py aims at one."""
+    flags = [*MLP, '--eval_every=2', '--batch_size=8']
+    run_python('train.py', *flags, f'--workdir={tmp_path / "whole"}')
+    workdir = tmp_path / 'stopped'
+    processes = start_by_tf_config(workdir, flags)
+    wait_for_checkpoint(workdir, 50, processes)
+    processes[1].send_signal(signal.SIGTERM)
+    assert [process.wait(BOUND) for process in processes] == [75, 75]
+    done = run_python('train.py', *flags, f'--workdir={workdir}')
+    assert 'going on at step' in done.stdout
+    for key in ('weights_sha256', 'eval', 'best'):
+        assert results(workdir)[key] == results(tmp_path / 'whole')[key]
+    assert records(workdir) == records(tmp_path / 'whole')
 
 
 @pytest.mark.parametrize('victim, number', [(0, signal.SIGKILL), (1, signal.SIGKILL), (1, signal.SIGSTOP)],

@@ -10,13 +10,13 @@ sound one is restored. safetensors files hold plain named arrays and can be read
 import concurrent.futures
 import hashlib
 import json
-import os
 import pathlib
 import re
 
 import safetensors.numpy
 
 from errors import RunError
+from training.files import write_atomically
 
 KEEP = 3
 PATTERN = re.compile(r'(step|best)-(\d{8,})-([0-9a-f]{32})\.safetensors')
@@ -28,10 +28,12 @@ class Checkpoints:
     Args:
         folder: where the files are; made when the first is written.
         report: called with one line for each broken file.
+        recipe: JSON of the run's recipe. It is kept in each file, and a file of another recipe is refused. Empty: any.
     """
 
-    def __init__(self, folder, report=print):
+    def __init__(self, folder, report=print, recipe=''):
         self.folder, self._report = pathlib.Path(folder), report
+        self._recipe = json.loads(recipe) if recipe else {}
         self._writer = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix='checkpoint')
         self._pending = None
 
@@ -57,7 +59,11 @@ class Checkpoints:
             pending.result()
 
     def newest(self):
-        """(arrays, metadata) of the newest sound checkpoint, or None. Broken ones are reported."""
+        """(arrays, metadata) of the newest sound checkpoint, or None. Broken ones are reported.
+
+        Raises:
+            RunError: it is of another recipe. So do the methods below.
+        """
         return decode(self.newest_bytes())
 
     def newest_bytes(self):
@@ -80,18 +86,21 @@ class Checkpoints:
         return sorted((f for f in found if f.name.startswith(kind)), key=step_of)
 
     def _write(self, step, arrays, metadata, best):
-        data = safetensors.numpy.save(arrays, metadata={'run': json.dumps({**metadata, 'step': step})})
+        recipe = {'recipe': self._recipe} if self._recipe else {}
+        data = safetensors.numpy.save(arrays, metadata={'run': json.dumps({**metadata, **recipe, 'step': step})})
         digest = _digest(data)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             # The best first: a run that is killed between the two goes on before this step, and writes both again.
             for kind in ('best', 'step') if best else ('step',):
-                write_atomically(self.folder / f'{kind}-{step:08d}-{digest}.safetensors', data)
+                write_atomically(self.folder / _name(kind, step, digest), data)
         except OSError as error:
             left = [s for s in self.steps() if s != step]
             there = f'that of step {left[-1]} is there' if left else 'there is none yet'
             raise RunError(f'the checkpoint of step {step} could not be written to {self.folder}: '
                            f'{error.strerror or error}; {there}') from None
+        # Of the same step is one that was written before its evaluation.
+        self._remove(f for f in self._files('step') if step_of(f) == step and digest not in f.name)
         self._remove(self._files('step')[:-KEEP])
         self._remove(self.folder.glob('.*.tmp'))        # of a process that was killed while it wrote
         if best:
@@ -110,10 +119,17 @@ class Checkpoints:
         except OSError as error:
             self._report(f'checkpoint {file.name} cannot be read ({error.strerror}): skipped')
             return b''
-        if _digest(data) == PATTERN.fullmatch(file.name)[3]:
-            return data
-        self._report(f'checkpoint {file.name} is broken (its bytes do not match its name): skipped')
-        return b''
+        if _digest(data) != PATTERN.fullmatch(file.name)[3]:
+            self._report(f'checkpoint {file.name} is broken (its bytes do not match its name): skipped')
+            return b''
+        if reason := _unsound(data, step_of(file)):
+            self._report(f'checkpoint {file.name} is broken ({reason}): skipped')
+            return b''
+        different = _differences(decode(data)[1].get('recipe', {}), self._recipe)     # 0.4.0 wrote no recipe
+        if different:
+            raise RunError(f'checkpoint {file} is of another recipe ({"; ".join(different)}): remove it, or put it '
+                           'back where it came from')
+        return data
 
 
 def decode(data):
@@ -124,28 +140,41 @@ def decode(data):
     return safetensors.numpy.load(data), json.loads(header['__metadata__']['run'])
 
 
+def _unsound(data, step):
+    """Why bytes whose hash is right are no checkpoint of this step, or ''."""
+    try:
+        arrays, metadata = decode(data)
+        found = metadata['step']
+    except Exception:      # whatever the parsers of two formats raise on bytes that this class did not write
+        return 'it is not a safetensors file with the metadata of a run'
+    if not arrays:
+        return 'it holds no arrays'
+    return '' if found == step else f'its metadata says step {found!r}'
+
+
+def _differences(saved, wanted, prefix=''):
+    """'field: saved there, wanted here' for each field of two nested dicts that both have, but with other values."""
+    different = []
+    for name in (name for name in wanted if name in saved):
+        if isinstance(wanted[name], dict) and isinstance(saved[name], dict):
+            different += _differences(saved[name], wanted[name], f'{prefix}{name}.')
+        elif wanted[name] != saved[name]:
+            different.append(f'{prefix}{name}: {saved[name]!r} there, {wanted[name]!r} here')
+    return different
+
+
+def name_of(data):
+    """The name of the file that holds these bytes, as one of the newest."""
+    return _name('step', decode(data)[1]['step'], _digest(data))
+
+
+def _name(kind, step, digest):
+    return f'{kind}-{step:08d}-{digest}.safetensors'
+
+
 def _digest(data):
     return hashlib.sha256(data).hexdigest()[:32]
 
 
 def step_of(file):
     return int(PATTERN.fullmatch(file.name)[2])
-
-
-def write_atomically(path, data):
-    """Writes bytes so that `path` holds either all of them or what it held before, even after a power cut."""
-    path = pathlib.Path(path)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
-        with open(temporary, 'wb') as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

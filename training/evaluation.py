@@ -2,14 +2,17 @@
 
 import collections
 import functools
+import time
 
 import numpy as np
 import tensorflow as tf
 
+from errors import Stopped
+from training import interrupt
 from training.micro_batches import summed
 
-# Sums leave the graph every so many batches: float32 counts exactly only up to 2^24.
-BATCHES_PER_CALL = 64
+CALL_SECONDS = 1.           # about as long as a call into the graph lasts: a signal waits for its end
+BATCHES_PER_CALL = 64       # at most: a call holds all their answers
 
 
 class EvaluationStep:
@@ -77,35 +80,64 @@ class Evaluator:
         self._dataset = strategy.distribute_datasets_from_function(lambda context: dataset_fn(context).repeat())
         self._batches, self._task, self._source = batches, step.task, source
         self._run = tf.function(functools.partial(run_batches, strategy, step), reduce_retracing=True)
+        self._mean = tf.function(functools.partial(mean_over_replicas, strategy))
+        self._per_call, self._traced = 1, False
 
-    def __call__(self):
-        """Returns {name: value}, with `loss`, the task's metrics and `count`, the number of examples seen."""
+    def __call__(self, flags=None):
+        """Returns {name: value}, with `loss`, the task's metrics and `count`, the number of examples seen.
+
+        Args:
+            flags: float32 variable [F] of an Interrupt, which is looked at after each call into the graph.
+
+        Raises:
+            Stopped: a flag was raised, on any worker.
+        """
         iterator, sums, answers = iter(self._dataset), collections.defaultdict(lambda: [0., 0.]), []
-        for start in range(0, self._batches, BATCHES_PER_CALL):
-            totals, here = self._run(iterator, tf.constant(min(BATCHES_PER_CALL, self._batches - start)))
+        done = 0
+        while done < self._batches:
+            count, started = min(self._per_call, self._batches - done), time.perf_counter()
+            totals, here = self._run(iterator, tf.constant(count))
             if tf.nest.flatten(here):
                 answers.append(tf.nest.map_structure(lambda t: t.numpy().reshape(-1, *t.shape[2:]), here))
             for name, (total, weight) in totals.items():
-                sums[name][0] += np.asarray(total, np.float64)
-                sums[name][1] += np.asarray(weight, np.float64)
+                # Added batch by batch, so that how many are in a call changes no digit.
+                for one_total, one_weight in zip(total.numpy(), weight.numpy()):
+                    sums[name][0] += np.asarray(one_total, np.float64)
+                    sums[name][1] += np.asarray(one_weight, np.float64)
+            done += count
+            self._after_call((time.perf_counter() - started) / count, flags)
         values = self._task.results(sums)
         if answers:      # the last batch is padded
             whole = tf.nest.map_structure(lambda *parts: np.concatenate(parts)[:self._source.num_examples], *answers)
             values |= self._task.compare(whole, self._source)
         return values
 
+    def _after_call(self, seconds, flags):
+        """Decides how many batches the next call has, and whether there is one: the same on all workers."""
+        mine = [seconds] if flags is None else [seconds, *flags.numpy()]
+        seconds, *flags = self._mean(tf.constant(mine, tf.float32)).numpy()
+        if stopped_by := interrupt.cause(flags):
+            raise Stopped(stopped_by)
+        if self._traced:      # the first call says nothing of the next
+            self._per_call = max(1, min(BATCHES_PER_CALL, int(CALL_SECONDS / max(seconds, 1e-9))))
+        self._traced = True
+
+
+def mean_over_replicas(strategy, values):
+    """float32 [N] of this worker -> the mean over all replicas of all workers."""
+    def replica(values):      # a tensor that replicas share would not count as one of each
+        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, tf.identity(values))
+    return strategy.experimental_local_results(strategy.run(replica, args=(values,)))[0]
+
 
 def run_batches(strategy, step, iterator, batches):
-    """The totals of `batches` batches, int32 scalar, and their answers [batches, B, ...], in the graph."""
+    """The totals, [batches] each, and the answers, [batches, B, ...], of `batches` batches, in the graph."""
     def batch():
         results = strategy.run(step, args=next(iterator))
         return tf.nest.map_structure(lambda t: strategy.experimental_local_results(t)[0], results)
 
-    totals, first = batch()
-    answers = tf.nest.map_structure(
-        lambda t: tf.TensorArray(t.dtype, batches, element_shape=t.shape).write(0, t), first)
+    results = tf.nest.map_structure(
+        lambda t: tf.TensorArray(t.dtype, batches, element_shape=t.shape).write(0, t), batch())
     for i in tf.range(1, batches):
-        more, here = batch()
-        totals = tf.nest.map_structure(tf.add, totals, more)
-        answers = tf.nest.map_structure(lambda array, t: array.write(i, t), answers, here)
-    return totals, tf.nest.map_structure(lambda array: array.stack(), answers)
+        results = tf.nest.map_structure(lambda array, t: array.write(i, t), results, batch())
+    return tf.nest.map_structure(lambda array: array.stack(), results)

@@ -8,6 +8,7 @@ import contextlib
 import signal
 import socket
 import threading
+import time
 
 import numpy as np
 import tensorflow as tf
@@ -20,7 +21,8 @@ FLAGS = PAUSE + 1      # how many there are
 
 class Interrupt:
     """While it is open, `flags` (float32 [4] in host memory) says what has been asked for, and Python's own handlers
-    are out of the way. A second Ctrl-C stops at once.
+    are out of the way. A second Ctrl-C stops at once. It can be opened again: what was asked for stays asked for, and
+    `max_minutes` count from the first time.
 
     A signal's handler in Python would run only when the call into the graph returns, so a thread waits for the
     number that the C handler writes.
@@ -31,9 +33,12 @@ class Interrupt:
             self.flags = tf.Variable(tf.zeros([FLAGS]), trainable=False, name='interrupt')
         self._values, self._lock = np.zeros([FLAGS], np.float32), threading.Lock()
         self._seconds, self._before, self._interrupted = max_minutes * 60, {}, False
+        self._deadline = None
 
     def __enter__(self):
-        self._alarm = threading.Timer(self._seconds, self._set, [CAUSES.index('max_minutes')])
+        self._deadline = self._deadline or time.monotonic() + self._seconds
+        self._alarm = threading.Timer(max(0., self._deadline - time.monotonic()), self._set,
+                                      [CAUSES.index('max_minutes')])
         self._alarm.daemon = True
         if self._seconds:
             self._alarm.start()
@@ -52,6 +57,7 @@ class Interrupt:
         if self._before:
             signal.set_wakeup_fd(self._wakeup)
             self._write.close()      # ends the thread
+            self._before = {}
 
     @contextlib.contextmanager
     def pause_after(self, seconds):

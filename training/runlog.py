@@ -8,7 +8,7 @@ import time
 import tensorflow as tf
 import tqdm
 
-from training.checkpoint import write_atomically
+from training.files import write_atomically
 
 
 class RunLog:
@@ -20,25 +20,29 @@ class RunLog:
         total_steps, batch_size: for the bar and the throughput.
         start_step: a resumed run's; records after it are rewritten, for those steps are run again.
         sums: what `sums` of the run before was at that step, in the middle of an interval.
+        evaluation_due: the evaluation of `start_step` will be run again.
         quiet: writes and prints nothing (workers other than the chief).
     """
 
-    def __init__(self, workdir, task, total_steps, batch_size, start_step=0, sums=(), quiet=False):
+    def __init__(self, workdir, task, total_steps, batch_size, start_step=0, sums=(), quiet=False,
+                 evaluation_due=False):
         self._workdir, self._task, self._batch_size, self._quiet = pathlib.Path(workdir), task, batch_size, quiet
         self._total_steps, self._summaries = total_steps, None
         terminal = sys.stderr.isatty() and not quiet
         self._bar = tqdm.tqdm(total=total_steps, initial=start_step, unit='step', disable=not terminal, leave=False,
                               dynamic_ncols=True, smoothing=0.1)
-        self.rewind(start_step, sums)
+        self.rewind(start_step, sums, evaluation_due)
 
-    def rewind(self, step, sums=()):
+    def rewind(self, step, sums=(), evaluation_due=False):
         """Goes back: records after `step` are removed, for those steps are run again."""
         self._clear()
         self.sums = dict(sums)
         self._bar.reset(self._total_steps)
         self._bar.update(step)
-        if not self._quiet:
-            _drop_records_after(self._workdir / 'metrics.jsonl', step)
+        if not self._quiet and (broken := _keep_records(
+                self._workdir / 'metrics.jsonl', step, evaluation_due)):
+            self.line(f'warning: {self._workdir / "metrics.jsonl"}: line {broken[0]} is not a record and was dropped' +
+                      (f', as were {len(broken) - 1} more' if len(broken) > 1 else ''))
 
     def add(self, call, seconds, first):
         """Takes what one call did. The first call, which compiles, does not count towards the throughput."""
@@ -49,7 +53,7 @@ class RunLog:
             self._steps, self._seconds = self._steps + call.steps, self._seconds + seconds
             self._waited += call.waited * call.steps       # a sample of one of these steps
         self._bar.update(call.steps)
-        now = self._task.results(call.totals)
+        now = self._results(call.totals)
         shown = {name: f'{now[name]:.4g}' for name in ('loss', *self._task.training_metrics) if name in now}
         self._bar.set_postfix({**shown, 'examples/s': f'{self.examples_per_second:,.0f}'}, refresh=False)
 
@@ -59,7 +63,7 @@ class RunLog:
 
     def interval(self, step, learning_rate, train_seconds):
         """Writes the record of the interval that ends at `step`, and starts the next."""
-        values = self._task.results(self.sums)
+        values = self._results(self.sums)
         skipped = int(self.sums['skipped'][0])
         record = {'step': step, **{k: v for k, v in values.items() if k != 'skipped'}, 'learning_rate': learning_rate,
                   'examples_per_second': round(self.examples_per_second, 1),
@@ -68,9 +72,14 @@ class RunLog:
         left = self._seconds / self._steps * (self._total_steps - step) if self._steps else 0.
         self._write('train', record, f'{record["examples_per_second"]:,.0f} examples/s, {_duration(left)} left')
         if skipped:
-            self.line(f'warning: {skipped} steps up to step {step} had a gradient that is not finite; '
+            steps = int(self.sums['skipped'][1])
+            self.line(f'warning: {skipped} of {steps} steps up to step {step} had a gradient that is not finite; '
                       'their updates were skipped')
         self._clear()
+
+    def _results(self, totals):
+        """The task's values of those totals that have a weight: a step that was skipped adds none."""
+        return self._task.results({name: total for name, total in totals.items() if total[1]})
 
     def evaluation(self, step, split, values):
         self._write(split, {'step': step, 'split': split, **values}, f'{values["count"]:,} examples')
@@ -108,12 +117,28 @@ class RunLog:
         self.sums, self._steps, self._seconds, self._waited = {}, 0, 0., 0.
 
 
-def _drop_records_after(path, step):
-    if path.exists():
-        lines = path.read_text(encoding='utf-8').splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith('\n') and json.loads(line)['step'] <= step]
-        if kept != lines:
-            write_atomically(path, ''.join(kept).encode())
+def _keep_records(path, step, evaluation_due):
+    """Removes from metrics.jsonl what is written again after `step`, and what is not a record.
+
+    Returns:
+        Numbers of the lines that are not records.
+    """
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    records = [_record(line) for line in lines]
+    kept = [line for line, record in zip(lines, records) if record and (
+        record['step'] < step or record['step'] == step and not (evaluation_due and 'split' in record))]
+    if kept != lines:
+        write_atomically(path, b''.join(kept))
+    return [number for number, record in enumerate(records, start=1) if not record]
+
+
+def _record(line):
+    """The record of a line, or None: a power cut leaves half a line, or zeros."""
+    try:
+        record = json.loads(line)
+        return record if line.endswith(b'\n') and isinstance(record['step'], int) else None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
 
 
 def _duration(seconds):

@@ -9,6 +9,8 @@ import hashlib
 
 import numpy as np
 
+from errors import RunError
+
 
 class TrainState:
     def __init__(self, model, optimizer=None, loss_scale=None):
@@ -32,18 +34,22 @@ class TrainState:
         """{name: numpy array}, copied: training may go on while they are written."""
         return {name: _local(variable) for name, variable in self.variables.items()} | self._mean
 
-    def restore(self, arrays):
-        """Assigns the arrays to the variables of the same names; extra arrays (optimizer slots) are left unread."""
-        missing = [name for name in self.variables if name not in arrays]
-        if missing:
-            raise ValueError(f'The checkpoint lacks {missing[0]} and {len(missing) - 1} more variables of this model')
+    def restore(self, arrays, file='the checkpoint'):
+        """Assigns the arrays to the variables of the same names.
+
+        Args:
+            file: where they are from, for the message of an error.
+
+        Raises:
+            RunError: they are not those of this model and optimizer. No variable has changed.
+        """
+        averaged = {f'average/{v.path}': v.value for v in self._trainable}
+        means = {name: averaged[name] for name in arrays if name in averaged and name not in self.variables}
+        if problem := _mismatch(self.variables | means, arrays):
+            raise RunError(f'{file} does not fit this run: {problem}')
         for name, variable in self.variables.items():
-            if tuple(variable.shape) != arrays[name].shape:
-                raise ValueError(f'{name} has shape {tuple(variable.shape)} here, '
-                                 f'{arrays[name].shape} in the checkpoint')
             variable.assign(arrays[name])
-        self._mean = {name: value for name, value in arrays.items()
-                      if name.startswith('average/') and name not in self.variables}
+        self._mean = {name: arrays[name] for name in means}
 
     def add_to_mean(self, count):
         """Takes the weights as they are for the `count`-th of those whose mean evaluation and export use."""
@@ -81,6 +87,19 @@ def inference_arrays(arrays):
     """Of a checkpoint's arrays, those of the model to evaluate and serve: averaged weights where there are any."""
     return {name: arrays.get(name.replace('model/', 'average/', 1), value)
             for name, value in arrays.items() if name.startswith('model/')}
+
+
+def _mismatch(variables, arrays):
+    """The first name, of {name: variable} and {name: array}, at which they differ in kind; '' if there is none."""
+    for names, where in ((variables.keys() - arrays.keys(), 'here'), (arrays.keys() - variables.keys(), 'there')):
+        if names:
+            return f'{min(names)} is only {where}' + (f', and {len(names) - 1} more' if len(names) > 1 else '')
+    for name, variable in sorted(variables.items()):
+        here = f'{np.dtype(variable.dtype.as_numpy_dtype)} {list(variable.shape)}'
+        there = f'{arrays[name].dtype} {list(arrays[name].shape)}'
+        if here != there:
+            return f'{name} is {there} there, {here} here'
+    return ''
 
 
 def _local(variable):

@@ -1,6 +1,8 @@
 """The trainer: a run's state, and what happens to it between calls of the loop (log, evaluate, checkpoint, stop)."""
 
+import contextlib
 import json
+import math
 import pathlib
 import time
 
@@ -9,9 +11,10 @@ import tensorflow as tf
 
 from errors import RunError, Stopped
 from training import batch_norm, randomness
-from training.checkpoint import Checkpoints, decode, write_atomically
+from training.checkpoint import Checkpoints, decode, name_of
 from training.evaluation import EvaluationStep, Evaluator
 from training.faults import describe_step
+from training.files import write_atomically
 from training.flops import count_flops
 from training.interrupt import Interrupt, cause
 from training.jit import use_jit
@@ -34,10 +37,11 @@ class Trainer:
         task: a tasks.Task.
         build: function () -> Keras model, called under the strategy's scope.
         workdir: folder for checkpoints and logs.
+        recipe: the recipe's JSON, which marks the checkpoints as its own.
         jit: auto, on or off, see jit.py; the attributes `jit` and `jit_reason` say what was decided.
     """
 
-    def __init__(self, training, devices, task, build, *, total_steps, workdir, jit='off'):
+    def __init__(self, training, devices, task, build, *, total_steps, workdir, jit='off', recipe=''):
         self.training, self.devices, self.task, self.total_steps = training, devices, task, total_steps
         self.workdir = pathlib.Path(workdir)
         schedule = make_schedule(training, total_steps)
@@ -57,9 +61,11 @@ class Trainer:
                                     accumulate=training.accumulate, jit=self.jit, loss_scale=loss_scale, sum_dtype=sums)
         self.evaluation_step = EvaluationStep(self.model, task, sum_dtype=sums, pieces=pieces_of_a_replica(
             training.accumulate, devices.replicas))
-        self.checkpoints = Checkpoints(self.workdir / 'checkpoints')
+        self.checkpoints = Checkpoints(self.workdir / 'checkpoints', recipe=recipe)
         self.step, self.best, self._interval = 0, None, {}
         self.banned = set()      # steps whose batches are left out
+        self._evaluation_due = False      # of this step: it was stopped, or not begun
+        self._interrupt, self._interruptible = None, False
         self.train_seconds = self.compile_seconds = self.flops_per_step = 0.
         self._timed_steps, self._timed_seconds = 0, 0.
 
@@ -72,20 +78,23 @@ class Trainer:
         """Goes to the newest sound checkpoint, if there is one. Returns the step.
 
         Raises:
-            RunError: it was trained on other data.
+            RunError: it was trained on other data, or by another recipe; or its variables are not this model's.
         """
         self._fingerprint = fingerprint
         # Only the chief reads the folder: the others may see an older state of it, or none.
-        found = decode(self.devices.from_chief(self.checkpoints.newest_bytes() if self.devices.is_chief else b''))
-        if found:
-            arrays, metadata = found
+        data = self.devices.from_chief(self.checkpoints.newest_bytes() if self.devices.is_chief else b'')
+        if data:
+            arrays, metadata = decode(data)
+            if lacking := [key for key in ('data', 'train_seconds', 'best') if key not in metadata]:
+                raise RunError(f'checkpoint {name_of(data)} lacks `{lacking[0]}` in its metadata: remove it')
             if metadata['data'] != fingerprint:
                 raise RunError('the data is not what this run began with '
                                f'({metadata["data"]} then, {fingerprint} now)')
-            self.state.restore(arrays)
+            self.state.restore(arrays, f'checkpoint {name_of(data)}')
             self.step, self.train_seconds = metadata['step'], metadata['train_seconds']
             self.best, self.banned = metadata['best'], set(metadata.get('banned', ()))
             self._interval = metadata.get('interval', {})
+            self._evaluation_due = metadata.get('evaluation_due', False)
         return self.step
 
     def count_flops(self, batch):
@@ -102,13 +111,29 @@ class Trainer:
         self.flops_per_step = count_flops(traced) / replicas * self.devices.replicas
 
     def evaluator(self, dataset_fn, batches, source):
-        """An Evaluator of this model; it uses the averaged weights if there are any."""
+        """An Evaluator of this model; it uses the averaged weights if there are any.
+
+        It raises Stopped after SIGTERM, Ctrl-C or max_minutes, on all workers.
+        """
         evaluate = Evaluator(self.devices.strategy, self.evaluation_step, dataset_fn, batches, source)
 
         def averaged():
-            with self.state.averaged():
-                return evaluate()
+            with self._interrupts(), self.state.averaged():
+                return evaluate(self._interrupt.flags)
         return averaged
+
+    @contextlib.contextmanager
+    def _interrupts(self):
+        """While it is open, signals raise flags; it may be open already."""
+        if self._interruptible:
+            yield
+            return
+        self._interruptible, self._interrupt = True, self._interrupt or Interrupt()
+        try:
+            with self._interrupt:
+                yield
+        finally:
+            self._interruptible = False
 
     def train(self, dataset_fn, validate, examples, options):
         """Trains from `self.step` to the end.
@@ -123,27 +148,29 @@ class Trainer:
             Stopped: SIGTERM, Ctrl-C or max_minutes; the state is saved.
             RunError: a checkpoint could not be written, or the numbers are not finite any more.
         """
-        if self.step >= self.total_steps:
+        self._interrupt = Interrupt(options.max_minutes)
+        if self.step >= self.total_steps and not self._evaluation_due:
             return
         self._validate, self._examples, self._options = validate, examples, options
         self._saved_at, self._stopped_by, self._bad_run = time.monotonic(), None, 0
         self._log = RunLog(self.workdir, self.task, self.total_steps, self.training.batch_size, self.step,
-                           self._interval, quiet=not self.devices.is_chief)
+                           self._interval, quiet=not self.devices.is_chief, evaluation_due=self._evaluation_due)
         due = (options.log_every, self.training.eval_every, options.checkpoint_every, self.training.average_every)
         try:
-            with Interrupt(options.max_minutes) as interrupt:
+            with self._interrupts():
                 self._runner = StepRunner(self.devices.strategy, self.train_step, dataset_fn, self.step,
-                                          interrupt.flags, self.banned)
+                                          self._interrupt.flags, self.banned)
                 if options.on_nan == 'rollback' and not self.step:
                     self._save()
-                train(self._runner, self.total_steps, due, self._on_call,
-                      interrupt if self.devices.is_chief else None, options.steps_per_call)
-                if self.step < self.total_steps:
+                if not self._evaluation_due or self._evaluate_and_save(evaluate=True, save=True):
+                    train(self._runner, self.total_steps, due, self._on_call,
+                          self._interrupt if self.devices.is_chief else None, options.steps_per_call)
+                if self._stopped_by:
                     self._save()
                 self.checkpoints.wait()
         finally:
             self._log.close()
-        if self.step < self.total_steps:
+        if self._stopped_by:
             raise Stopped(self._stopped_by, self.step)
 
     def _on_call(self, call, seconds, first):
@@ -168,17 +195,35 @@ class Trainer:
         if last or self.step % self._options.log_every == 0:
             rate = float(tf.convert_to_tensor(self.optimizer.learning_rate))
             self._log.interval(self.step, rate, self.train_seconds)
+        if last and not int(self.optimizer.iterations):      # it counts updates, also those before a resume
+            self._give_up(f'none of the {self.total_steps} steps had a gradient that is finite, so nothing was learned',
+                          self._describe(self.step - 1))
         evaluated = last or (self.training.eval_every and self.step % self.training.eval_every == 0)
-        improved = self._evaluate() if evaluated else False
-        if last or improved or self._checkpoint_due():
-            self._save(best=improved)
         self._stopped_by = cause(call.flags)
+        return self._evaluate_and_save(evaluated, save=last or self._checkpoint_due())
+
+    def _evaluate_and_save(self, evaluate, save):
+        """What is due after a step. Returns whether to go on.
+
+        A stop leaves the evaluation to the next start: the checkpoint says that it is due.
+        """
+        self._evaluation_due, improved = evaluate, False
+        if evaluate and not self._stopped_by:
+            try:
+                improved, self._evaluation_due = self._evaluate(), False
+            except Stopped as stop:
+                self._stopped_by = stop.cause
+        if improved or (save and not self._stopped_by):      # a stop saves anyway
+            self._save(best=improved)
         return not self._stopped_by
 
     def _evaluate(self):
         """Evaluates on the validation split. Returns whether it is the best so far."""
         values = self._validate()
         self._log.evaluation(self.step, 'validation', values)
+        if self.step == self.total_steps and not math.isfinite(values['loss']):
+            self._give_up(f'the validation loss at the last step, {self.step}, is not finite',
+                          self._describe(self.step - 1))
         name, sign = self.task.best
         improved = self.best is None or sign * (values[name] - self.best['value']) > 0
         if improved:
@@ -200,6 +245,7 @@ class Trainer:
         if self.devices.is_chief:
             metadata = {'data': self._fingerprint, 'train_seconds': self.train_seconds, 'best': self.best,
                         'banned': sorted(self.banned), 'interval': dict(self._log.sums)}
+            metadata |= {'evaluation_due': True} if self._evaluation_due else {}
             self.checkpoints.save(self.step, arrays, metadata, best=best)
 
     def _roll_back(self, bad):

@@ -1,9 +1,14 @@
+import hashlib
+import json
+import pickle
+
 import numpy as np
 import pytest
 import safetensors.numpy
 
 from errors import RunError
-from training.checkpoint import KEEP, Checkpoints, step_of, write_atomically
+from training.checkpoint import KEEP, Checkpoints, step_of
+from training.files import write_atomically
 
 
 @pytest.fixture
@@ -92,6 +97,56 @@ def test_a_broken_newest_is_named_and_the_one_before_is_restored(checkpoints, da
     assert checkpoints.lines == [f'checkpoint {file.name} is broken (its bytes do not match its name): skipped']
 
 
+def header(values):
+    data = json.dumps(values).encode()
+    return len(data).to_bytes(8, 'little') + data
+
+
+def with_metadata(**metadata):
+    return safetensors.numpy.save(arrays(9), metadata=metadata)
+
+
+A_RUN = {'__metadata__': {'run': '{"step": 9}'}}
+BEYOND_THE_END = {'dtype': 'F32', 'shape': [9], 'data_offsets': [0, 36]}
+NO_RUN = 'it is not a safetensors file with the metadata of a run'
+
+
+@pytest.mark.parametrize('data, reason', [
+    ((2 ** 62).to_bytes(8, 'little') + b'{}', NO_RUN), (b'\xff' * 64, NO_RUN), (pickle.dumps(arrays(9)), NO_RUN),
+    (b'', NO_RUN), (b'\2\0\0\0\0\0\0\0{', NO_RUN), (header([1]), NO_RUN),
+    (header({'__metadata__': {'run': []}}), NO_RUN), (header({'w': BEYOND_THE_END, **A_RUN}), NO_RUN),
+    (b'[' * 100_008, NO_RUN), ((100_000).to_bytes(8, 'little') + b'[' * 100_000, NO_RUN),
+    (with_metadata(), NO_RUN), (with_metadata(run='{"step": 9'), NO_RUN), (with_metadata(run='{}'), NO_RUN),
+    (with_metadata(run='[9]'), NO_RUN), (with_metadata(run='{"step": "nine"}'), "its metadata says step 'nine'"),
+    (with_metadata(run='{"step": 8}'), 'its metadata says step 8'),
+    (safetensors.numpy.save({}, metadata={'run': '{"step": 9}'}), 'it holds no arrays')])
+def test_a_file_whose_name_is_right_and_whose_content_is_not_is_skipped(checkpoints, data, reason):
+    save(checkpoints, 1)
+    file = checkpoints.folder / f'step-00000009-{hashlib.sha256(data).hexdigest()[:32]}.safetensors'
+    file.write_bytes(data)
+    assert checkpoints.newest()[1]['step'] == 1 and checkpoints.at(9) is None
+    assert checkpoints.lines == [f'checkpoint {file.name} is broken ({reason}): skipped'] * 2
+
+
+def test_a_checkpoint_of_another_recipe_is_refused_by_name(tmp_path):
+    def opened(recipe):
+        return Checkpoints(tmp_path, recipe=json.dumps(recipe))
+    save(opened({'seed': 1, 'training': {'steps': 3}, 'gone': 1}), 1, best=True)
+    assert opened({'seed': 1, 'training': {'steps': 3.}, 'new': 1}).newest()[1]['step'] == 1
+    other = opened({'seed': 0, 'training': {'steps': 4}})
+    for read, kind in ((other.newest, 'step'), (other.best, 'best'), (lambda: other.at(1), 'step')):
+        with pytest.raises(RunError) as error:
+            read()
+        file, = tmp_path.glob(f'{kind}-*')
+        assert str(error.value) == (f'checkpoint {file} is of another recipe (seed: 1 there, 0 here; '
+                                    'training.steps: 3 there, 4 here): remove it, or put it back where it came from')
+
+
+def test_a_checkpoint_of_a_version_that_wrote_no_recipe_is_taken(tmp_path):
+    save(Checkpoints(tmp_path), 1)
+    assert Checkpoints(tmp_path, recipe='{"seed": 1}').newest()[1] == {'data': 'x', 'step': 1}
+
+
 def test_leftovers_of_a_killed_writer_are_not_checkpoints(checkpoints):
     save(checkpoints, 1)
     (checkpoints.folder / f'.step-00000002-{"0" * 32}.safetensors.99.tmp').write_bytes(b'half')
@@ -101,7 +156,7 @@ def test_leftovers_of_a_killed_writer_are_not_checkpoints(checkpoints):
 def test_a_write_that_fails_says_what_is_left_and_leaves_it(checkpoints, monkeypatch):
     save(checkpoints, 1)
     # /dev/full answers every write as a full disk does.
-    monkeypatch.setattr('training.checkpoint.open', lambda path, mode: open('/dev/full', mode), raising=False)
+    monkeypatch.setattr('training.files.open', lambda path, mode: open('/dev/full', mode), raising=False)
     checkpoints.save(2, arrays(2), {})
     with pytest.raises(RunError, match='of step 2 could not be written .*No space left on device; that of step 1 is'):
         checkpoints.wait()
@@ -112,7 +167,7 @@ def test_a_write_that_fails_says_what_is_left_and_leaves_it(checkpoints, monkeyp
 def test_a_failed_write_leaves_what_the_file_held(tmp_path, monkeypatch):
     path = tmp_path / 'results.json'
     path.write_text('before')
-    monkeypatch.setattr('training.checkpoint.os.replace', lambda *_: (_ for _ in ()).throw(OSError('no')))
+    monkeypatch.setattr('training.files.os.replace', lambda *_: (_ for _ in ()).throw(OSError('no')))
     with pytest.raises(OSError):
         write_atomically(path, b'after')
     assert path.read_text() == 'before' and list(tmp_path.iterdir()) == [path]

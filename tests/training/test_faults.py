@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from errors import RunError
+from errors import RunError, Stopped
 from settings import Options, Training
 from strategies import selection
 from tests.distributed import B, Squares, build, slices
@@ -84,6 +84,28 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
     assert Checkpoints(tmp_path / 'checkpoints').newest()[1]['step'] == 6
 
 
+@pytest.mark.parametrize('start', ['new', 'resumed'])
+def test_a_run_that_learned_nothing_fails(tmp_path, start):
+    """Fewer skipped steps than `nan_limit`, but all there are: also where some were before a resume."""
+    if start == 'resumed':
+        with pytest.raises(Stopped):
+            train(tmp_path, spoil=range(99), max_minutes=1e-9)
+        assert 0 < Checkpoints(tmp_path / 'checkpoints').newest()[1]['step'] < STEPS
+    with pytest.raises(RunError, match=f'none of the {STEPS} steps had a gradient that is finite.*not_finite.json'):
+        train(tmp_path, spoil=range(99))
+    assert json.loads((tmp_path / 'not_finite.json').read_text())['step'] == STEPS - 1
+    assert all(f.name[5:13] != f'{STEPS:08d}' for f in (tmp_path / 'checkpoints').glob('*'))
+
+
+def test_one_step_that_was_taken_is_enough(tmp_path):
+    train(tmp_path, spoil=range(1, 99))
+
+
+def test_a_last_loss_that_is_not_finite_fails(tmp_path):
+    with pytest.raises(RunError, match=f'the validation loss at the last step, {STEPS}, is not finite; see'):
+        train(tmp_path, validate=lambda trainer: {'loss': float('nan'), 'count': 1})
+
+
 @pytest.mark.slow
 def test_gradient_norms_of_a_report_are_those_of_the_mean_loss(tmp_path):
     from training.faults import describe_step
@@ -99,7 +121,6 @@ def test_gradient_norms_of_a_report_are_those_of_the_mean_loss(tmp_path):
 
 @pytest.mark.slow
 def test_max_minutes_saves_and_stops(tmp_path):
-    from errors import Stopped
     with pytest.raises(Stopped, match='stopped by max_minutes; saved at step') as stop:
         train(tmp_path, steps=10 ** 6, max_minutes=0.01)
     assert Checkpoints(tmp_path / 'checkpoints').newest()[1]['step'] == stop.value.step > 0

@@ -31,6 +31,13 @@ def test_each_optimizer_of_keras_gives_keras_own_updates(name):
         assert np.abs(a.numpy() - variables()[0 if a.shape.rank == 2 else 1].numpy()).max() > 1e-4    # it did move
 
 
+@pytest.mark.parametrize('name, meant', [('adma', 'adam'), ('adamm', 'adam'), ('sdg', 'sgd'), ('adammax', 'adamax'),
+                                         ('rmspop', 'rmsprop'), ('nadma', 'nadam')])
+def test_a_slip_in_a_name_is_understood(name, meant):
+    with pytest.raises(UserError, match=f"Received: optimizer='{name}'. Did you mean {meant}\\?$"):
+        make_optimizer(name, variables(), 0.1)
+
+
 def test_sgd_with_nesterov_momentum_by_hand():
     w = [keras.Variable([[1.]], name='w')]
     optimizer = make_optimizer('sgd', w, 0.1, momentum=0.9, nesterov=True)
