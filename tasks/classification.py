@@ -1,6 +1,8 @@
 """Classification of images or texts: one of K classes per example. Cross-entropy, as in the documents."""
 
+import os
 import pathlib
+import stat
 
 import numpy as np
 import tensorflow as tf
@@ -143,9 +145,11 @@ def read_image(path):
     """The bytes of an image file that TensorFlow can decode.
 
     Raises:
-        UserError: it is missing, or no such image.
+        UserError: it is missing, no regular file (reading a pipe or a device may never end), or no such image.
     """
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise UserError(f'`image` must be a regular file. Received: image={path!r}')
         data = pathlib.Path(path).read_bytes()
         tf.io.decode_image(data, expand_animations=False)
     except OSError as error:

@@ -188,6 +188,14 @@ def test_the_saved_model_serves_without_the_project(finished, image, run_python,
         np.testing.assert_allclose(answer['probabilities'], predicted['probabilities'], atol=1e-6)
 
 
+def test_predict_refuses_what_is_no_regular_file(finished, run_python, tmp_path):
+    os.mkfifo(tmp_path / 'pipe.png')
+    for path in (tmp_path / 'pipe.png', '/dev/zero', tmp_path):
+        done = run_python('predict.py', f'--workdir={finished[0]}', f'--image={path}', check=False)
+        assert (done.returncode, done.stdout) == (2, '')
+        assert done.stderr == f"error: `image` must be a regular file. Received: image='{path}'\n"
+
+
 @pytest.mark.slow
 def test_evaluation_depends_on_neither_batch_nor_replicas(finished, run_python):
     workdir, _ = finished

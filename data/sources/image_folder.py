@@ -29,7 +29,7 @@ class ImageFiles:
         self.num_examples = len(files)
         self.fingerprint = _fingerprint(folder, files, classes)
         with tf.device('CPU:0'):
-            self._paths = tf.constant([str(folder / file) for file in files])
+            self._paths = tf.constant([os.fsencode(folder / file) for file in files])     # names need not be UTF-8
             self._labels = tf.constant(labels, tf.int32)
 
     def gather(self, indices, fields=None):
@@ -47,7 +47,7 @@ class ImageFiles:
             try:
                 tf.io.decode_image(tf.io.read_file(path), expand_animations=False)
             except tf.errors.OpError:
-                return path.numpy().decode()
+                return os.fsdecode(path.numpy())
         return None
 
 
@@ -62,8 +62,13 @@ def open_image_folder(name, folder):
     sources = (ImageFiles(folder, [file for _, file in examples], classes,
                           [classes.index(class_name) for class_name, _ in examples])
                for examples in splits.values())
-    return Dataset(name, *sources, fields={'image': Image((0, 0, 3)), 'label': Label(tuple(classes))},
+    return Dataset(name, *sources, fields={'image': Image((0, 0, 3)), 'label': Label(_shown(classes))},
                    origin=str(folder))
+
+
+def _shown(classes):
+    """Names of folders -> text that can be printed and served: U+FFFD replaces what is not UTF-8."""
+    return tuple(os.fsencode(name).decode('utf-8', 'replace') for name in classes)
 
 
 def _split(folder):
@@ -96,10 +101,18 @@ def _list(folder, top):
 
 
 def _check_contents(folder, files):
+    special = next((file for file in files if _is_special(folder / file)), None)
+    if special is not None:
+        raise UserError(f'`dataset` {folder} must hold regular files only. Received: {special}, a pipe, socket or device')
     bad = [file for file in files if not _first_bytes(folder / file).startswith(SIGNATURES)]
     if bad:
         raise UserError(f'`dataset` {folder}: {len(bad)} of {len(files)} files are not JPEG, PNG, BMP or GIF images; '
                         f'the first is {bad[0]}. Convert or remove them')
+
+
+def _is_special(path):
+    """Whether it is what open() or read() would wait for without end. A broken link is not."""
+    return not path.is_file() and path.exists()
 
 
 def _first_bytes(path):

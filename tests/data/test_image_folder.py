@@ -1,5 +1,7 @@
 """files/FOLDER with real files of all formats; one clear line for each thing that can be wrong with it."""
 
+import os
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -155,3 +157,24 @@ def test_errors(folder, tmp_path):
         write(tmp_path / 'few' / 'validation' / name / 'c.png')
     with pytest.raises(UserError, match='validation has classes that train has not: emu'):
         open_dataset(f'files/{tmp_path}/few')
+
+
+def test_names_need_not_be_utf_8(folder):
+    write(folder / 'caf\udce9' / 'train \udcff.png', size=(9, 9))      # Latin-1
+    for seed in range(20):
+        write(folder / 'caf\udce9' / f'{seed}.png', seed)
+    dataset, task = opened(f'files/{folder}', image_size=8)
+    assert dataset.fields['label'].names == ('caf\N{REPLACEMENT CHARACTER}', 'cat', 'dog')
+    sources = (dataset.train, dataset.validation, dataset.test)
+    source, index = next((s, i) for s in sources for i, path in enumerate(s._paths.numpy()) if path.endswith(b'\xff.png'))
+    rows = task.rows(source).gather(tf.constant([index], tf.int64))
+    assert (rows['x'].shape, rows['y'].numpy().tolist()) == ((1, 8, 8, 3), [0])
+    assert task.decode(tf.constant([[2., 1., 0.]]))['label'].numpy()[0].decode() == dataset.fields['label'].names[0]
+    (folder / 'caf\udce9' / 'train \udcff.png').write_bytes(b'\x89PNG\r\n\x1a\n')
+    assert source.find_unreadable() == str(folder / 'caf\udce9' / 'train \udcff.png')
+
+
+def test_a_pipe_in_a_folder_is_refused(folder):
+    os.mkfifo(folder / 'dog' / 'pipe.png')                             # opening it waits for a writer
+    with pytest.raises(UserError, match='must hold regular files only. Received: dog/pipe.png, a pipe'):
+        open_dataset(f'files/{folder}')
