@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from data.dataset import Image, Label, Text
+from data.inputs import image_files
 from data.inputs.images import ImageInput, decode_images
 from data.inputs.text import text_inputs
 from errors import UserError
@@ -55,7 +56,7 @@ class Classification(Task):
 class ImageClassification(Classification):
     reads = 'images'
     needs = {'image': Image, 'label': Label}
-    asks = {'image': 'An image file (JPEG, PNG, BMP, GIF); may be given several times.'}
+    asks = {'image': 'An image file (JPEG, PNG, BMP, GIF, WebP); may be given several times.'}
 
     def __init__(self, settings, dataset, data, tokenizer=None):
         super().__init__(settings, dataset, data, tokenizer)
@@ -151,10 +152,10 @@ def read_image(path):
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise UserError(f'`image` must be a regular file. Received: image={path!r}')
         data = pathlib.Path(path).read_bytes()
-        tf.io.decode_image(data, expand_animations=False)
+        image_files.decode(data)
     except OSError as error:
         raise UserError(f'`image` must be a file that can be read: {error.strerror}. '
                         f'Received: image={path!r}') from None
     except tf.errors.InvalidArgumentError:
-        raise UserError(f'`image` must be a JPEG, PNG, BMP or GIF file. Received: image={path!r}') from None
+        raise UserError(f'`image` must be a {image_files.FORMATS} file. Received: image={path!r}') from None
     return data

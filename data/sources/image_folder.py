@@ -1,4 +1,4 @@
-"""Your own images, one sub-folder per class; JPEG, PNG, BMP or GIF, told by content.
+"""Your own images, one sub-folder per class; JPEG, PNG, BMP, GIF or WebP, told by content.
 
     FOLDER/cat/1.jpg, FOLDER/dog/2.png                    split by a hash of each file's name, see folders.py
     FOLDER/train/cat/1.jpg, FOLDER/test/dog/2.png, ...    your own split
@@ -11,10 +11,9 @@ from pathlib import Path
 import tensorflow as tf
 
 from data.dataset import Dataset, Image, Label
+from data.inputs import image_files
 from data.sources.folders import check_classes, own_splits, three_splits
 from errors import UserError
-
-SIGNATURES = (b'\xff\xd8\xff', b'\x89PNG\r\n\x1a\n', b'BM', b'GIF87a', b'GIF89a')
 
 
 class ImageFiles:
@@ -45,7 +44,7 @@ class ImageFiles:
         """The first file that cannot be read and decoded, or None. Slow: for the message after a failure."""
         for path in self._paths:
             try:
-                tf.io.decode_image(tf.io.read_file(path), expand_animations=False)
+                image_files.decode(tf.io.read_file(path))
             except tf.errors.OpError:
                 return os.fsdecode(path.numpy())
         return None
@@ -103,10 +102,11 @@ def _list(folder, top):
 def _check_contents(folder, files):
     special = next((file for file in files if _is_special(folder / file)), None)
     if special is not None:
-        raise UserError(f'`dataset` {folder} must hold regular files only. Received: {special}, a pipe, socket or device')
-    bad = [file for file in files if not _first_bytes(folder / file).startswith(SIGNATURES)]
+        raise UserError(f'`dataset` {folder} must hold regular files only. '
+                        f'Received: {special}, a pipe, socket or device')
+    bad = [file for file in files if not image_files.has_known_format(_first_bytes(folder / file))]
     if bad:
-        raise UserError(f'`dataset` {folder}: {len(bad)} of {len(files)} files are not JPEG, PNG, BMP or GIF images; '
+        raise UserError(f'`dataset` {folder}: {len(bad)} of {len(files)} files are not {image_files.FORMATS} images; '
                         f'the first is {bad[0]}. Convert or remove them')
 
 
@@ -118,7 +118,7 @@ def _is_special(path):
 def _first_bytes(path):
     try:
         with open(path, 'rb') as file:
-            return file.read(8)
+            return file.read(16)
     except OSError:                        # a broken link, no permission
         return b''
 
