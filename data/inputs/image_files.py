@@ -46,7 +46,7 @@ def decode_other(file):
 def _mark_animation(file):
     """An animated WebP is marked as one with transparency; other bytes are returned as they are.
 
-    TensorFlow 2.21 decodes an animation to four channels, but reserves memory for three where the file is not marked so:
+    TensorFlow 2.21 decodes an animation to four channels, but reserves memory for three where the file is not marked:
     it overwrites what lies behind, and the process dies.
     """
     def marked():
@@ -84,7 +84,7 @@ def orientation(file):
 
 def _orientation_tag(tiff):
     """string, Exif's data -> int32. A byte order, 4 bytes on is the place of a table; a tag has 12 bytes there."""
-    data = tf.cast(tf.concat([tf.io.decode_raw(tiff, tf.uint8), [0]], axis=0), tf.int64)     # 0 is read behind the end
+    data = tf.cast(tf.concat([tf.io.decode_raw(tiff, tf.uint8), [0]], axis=0), tf.int64)     # 0 is read beyond the end
     is_little, last = data[0] == ord('I'), tf.size(data, tf.int64) - 1
 
     def number(places, size):
