@@ -73,7 +73,7 @@ def _check_translation_flags(args, given, recipe):
 
 def define():
     cli.run_flags(devices=False)
-    flags.DEFINE_multi_string('image', None, 'Image file (JPEG, PNG, BMP, GIF). The flag may be repeated.')
+    flags.DEFINE_multi_string('image', None, 'Image file (JPEG, PNG, BMP, GIF, WebP). The flag may be repeated.')
     flags.DEFINE_multi_string('text', None, 'Sentence. The flag may be repeated.')
     flags.DEFINE_multi_string('values', None, 'Numbers with commas between. The flag may be repeated.')
     cli.define_flags(Translation, SEARCH, inherit=True)

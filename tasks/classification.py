@@ -1,11 +1,14 @@
 """Classification of images or texts: one of K classes per example. Cross-entropy, as in the documents."""
 
+import os
 import pathlib
+import stat
 
 import numpy as np
 import tensorflow as tf
 
 from data.dataset import Image, Label, Text
+from data.inputs import image_files
 from data.inputs.images import ImageInput, decode_images
 from data.inputs.text import text_inputs
 from errors import UserError
@@ -53,7 +56,7 @@ class Classification(Task):
 class ImageClassification(Classification):
     reads = 'images'
     needs = {'image': Image, 'label': Label}
-    asks = {'image': 'An image file (JPEG, PNG, BMP, GIF); may be given several times.'}
+    asks = {'image': 'An image file (JPEG, PNG, BMP, GIF, WebP); may be given several times.'}
 
     def __init__(self, settings, dataset, data, tokenizer=None):
         super().__init__(settings, dataset, data, tokenizer)
@@ -153,14 +156,16 @@ def read_image(path):
     """The bytes of an image file that TensorFlow can decode.
 
     Raises:
-        UserError: it is missing, or no such image.
+        UserError: it is missing, no regular file (reading a pipe or a device may never end), or no such image.
     """
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise UserError(f'`image` must be a regular file. Received: image={path!r}')
         data = pathlib.Path(path).read_bytes()
-        tf.io.decode_image(data, expand_animations=False)
+        image_files.decode(data)
     except OSError as error:
         raise UserError(f'`image` must be a file that can be read: {error.strerror}. '
                         f'Received: image={path!r}') from None
     except tf.errors.InvalidArgumentError:
-        raise UserError(f'`image` must be a JPEG, PNG, BMP or GIF file. Received: image={path!r}') from None
+        raise UserError(f'`image` must be a {image_files.FORMATS} file. Received: image={path!r}') from None
     return data

@@ -187,6 +187,44 @@ def test_the_saved_model_serves_without_the_project(finished, image, run_python,
         np.testing.assert_allclose(answer['probabilities'], predicted['probabilities'], atol=1e-6)
 
 
+ASK = '''
+import json, sys, tensorflow as tf
+model = tf.saved_model.load(sys.argv[1])
+for path in sys.argv[2:]:
+    print(json.dumps(model.signatures['encoded'](tf.io.read_file(path)[None])['probabilities'].numpy()[0].tolist()))
+'''
+
+
+@pytest.mark.slow
+def test_pictures_are_read_alike_by_predict_and_the_saved_model(finished, image, run_python, tmp_path):
+    """WebP, animated or not, and a photograph that lies on its side."""
+    workdir, _ = finished
+    with Image.open(image) as picture:
+        picture.save(tmp_path / 'still.webp', lossless=True)
+        picture.save(tmp_path / 'animated.webp', lossless=True, save_all=True, append_images=[picture.rotate(90)])
+        exif = Image.Exif()
+        exif[0x112] = 6                          # to be turned clockwise
+        lying = picture.transpose(Image.Transpose.ROTATE_90)
+    lying.save(tmp_path / 'lying.jpg', exif=exif, quality=100, subsampling=0)
+    lying.save(tmp_path / 'untold.jpg', quality=100, subsampling=0)
+    paths = [image, *(tmp_path / name for name in ('still.webp', 'animated.webp', 'lying.jpg', 'untold.jpg'))]
+    done = run_python('predict.py', f'--workdir={workdir}', *(f'--image={path}' for path in paths), '--json')
+    predicted = [json.loads(line)['probabilities'] for line in done.stdout.splitlines()]
+    asked = run_python('-c', ASK, workdir / 'export' / '1', *paths)
+    np.testing.assert_allclose([json.loads(line) for line in asked.stdout.splitlines()], predicted, atol=1e-6)
+    np.testing.assert_allclose(predicted[1:3], predicted[:1] * 2, atol=1e-6)
+    np.testing.assert_allclose(predicted[3], predicted[0], atol=.1)        # a JPEG's pixels are other ones
+    assert np.abs(np.subtract(predicted[4], predicted[0])).max() > .3
+
+
+def test_predict_refuses_what_is_no_regular_file(finished, run_python, tmp_path):
+    os.mkfifo(tmp_path / 'pipe.png')
+    for path in (tmp_path / 'pipe.png', '/dev/zero', tmp_path):
+        done = run_python('predict.py', f'--workdir={finished[0]}', f'--image={path}', check=False)
+        assert (done.returncode, done.stdout) == (2, '')
+        assert done.stderr == f"error: `image` must be a regular file. Received: image='{path}'\n"
+
+
 @pytest.mark.slow
 def test_evaluation_depends_on_neither_batch_nor_replicas(finished, run_python):
     workdir, _ = finished

@@ -5,6 +5,7 @@ Letters of shapes: B images of h x w pixels and c channels, each unknown if need
 
 import tensorflow as tf
 
+from data.inputs import image_files
 from data.inputs.augment import AUGMENTATIONS, augment
 from errors import UserError, lookup
 
@@ -49,9 +50,16 @@ class ImageInput:
 
 
 def fit(images, image_shape):
-    """uint8 or float32 [B, h, w, c] (c is 1, 2, 3 or 4) -> float32 [B, H, W, C], in the same range of values."""
+    """uint8 or float32 [B, h, w, c] (c is 1, 2, 3 or 4) -> float32 [B, H, W, C], in the same range of values.
+
+    A static c is resolved now; an unknown one (a file, a served request) is resolved when it runs.
+    """
     height, width, channels = image_shape
-    images = match_channels(tf.cast(images, tf.float32), channels)
+    if images.shape[3] is None:
+        def known(c):
+            return fit(tf.ensure_shape(images[..., :c], [*images.shape[:3], c]), image_shape)
+        return tf.cond(tf.shape(images)[3] < 3, lambda: known(1), lambda: known(3))
+    images = match_channels(images, channels)
     missing = [1, 1, 1, channels // images.shape[3]]
     # Grey becomes RGB where the image is smaller: tiling is what costs most.
     if is_enlarged(images, height, width):
@@ -60,24 +68,17 @@ def fit(images, image_shape):
 
 
 def match_channels(images, channels):
-    """[B, h, w, c] -> [B, h, w, 1 or `channels`]: drops alpha, turns colour into grey if grey is wanted.
-
-    A static c is resolved now; an unknown one (a file, a served request) is resolved when it runs.
-    """
-    if images.shape[3] is None:
-        grey = tf.ensure_shape(images[..., :1], [*images.shape[:3], 1])
-        colour = tf.pad(images, [[0, 0], [0, 0], [0, 0], [0, 2]])[..., :3]    # the padding is for the branch not taken
-        colour = tf.ensure_shape(colour, [*images.shape[:3], 3])
-        return tf.cond(tf.shape(images)[3] < 3, lambda: tf.tile(grey, [1, 1, 1, channels]),
-                       lambda: match_channels(colour, channels))
+    """[B, h, w, c] -> [B, h, w, 1 or `channels`]: drops alpha, turns colour into grey if grey is wanted."""
     images = images[..., :1] if images.shape[3] < 3 else images[..., :3]
-    return tf.image.rgb_to_grayscale(images) if channels == 1 and images.shape[3] == 3 else images
+    if channels == 1 and images.shape[3] == 3:
+        return tf.image.rgb_to_grayscale(tf.cast(images, tf.float32))      # of uint8 it would round
+    return images
 
 
 def resize(images, height, width):
-    """Bilinear. Shrinking averages all pixels (antialias), as each of a photograph's few remaining pixels should."""
+    """Bilinear, to float32. Shrinking averages all pixels (antialias), as each of the few left should."""
     if images.shape[1:3] == (height, width):
-        return images
+        return tf.cast(images, tf.float32)
     # To enlarge, both ways are the same function; the plain one is faster.
     images = tf.image.resize(images, (height, width), antialias=not is_enlarged(images, height, width))
     return tf.ensure_shape(images, [None, height, width, None])
@@ -89,10 +90,12 @@ def is_enlarged(images, height, width):
 
 
 def decode_images(encoded, image_shape):
-    """string [B] of JPEG, PNG, BMP or GIF bytes -> float32 [B, H, W, C], in 0 to 255. A GIF gives its first frame."""
+    """string [B], bytes of image files -> float32 [B, H, W, C], in 0 to 255, upright. An animation's first picture."""
+    channels = 3 if image_shape[2] == 3 else 0      # to colour by the decoder; to grey by our own weights
 
     def decode(one):
-        image = tf.ensure_shape(tf.io.decode_image(one, expand_animations=False), [None, None, None])
-        return fit(image[None], image_shape)[0]
+        return tf.cond(image_files.is_jpeg(one),
+                       lambda: fit(image_files.decode_jpeg(one, channels)[None], image_shape)[0],
+                       lambda: fit(image_files.decode_other(one)[None], image_shape)[0])
     images = tf.map_fn(decode, encoded, fn_output_signature=tf.TensorSpec(image_shape, tf.float32))
     return tf.ensure_shape(images, [encoded.shape[0], *image_shape])

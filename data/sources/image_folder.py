@@ -1,4 +1,4 @@
-"""Your own images, one sub-folder per class; JPEG, PNG, BMP or GIF, told by content.
+"""Your own images, one sub-folder per class; JPEG, PNG, BMP, GIF or WebP, told by content.
 
     FOLDER/cat/1.jpg, FOLDER/dog/2.png                    split by a hash of each file's name, see folders.py
     FOLDER/train/cat/1.jpg, FOLDER/test/dog/2.png, ...    your own split
@@ -11,10 +11,9 @@ from pathlib import Path
 import tensorflow as tf
 
 from data.dataset import Dataset, Image, Label
+from data.inputs import image_files
 from data.sources.folders import check_classes, own_splits, three_splits
 from errors import UserError
-
-SIGNATURES = (b'\xff\xd8\xff', b'\x89PNG\r\n\x1a\n', b'BM', b'GIF87a', b'GIF89a')
 
 
 class ImageFiles:
@@ -29,7 +28,7 @@ class ImageFiles:
         self.num_examples = len(files)
         self.fingerprint = _fingerprint(folder, files, classes)
         with tf.device('CPU:0'):
-            self._paths = tf.constant([str(folder / file) for file in files])
+            self._paths = tf.constant([os.fsencode(folder / file) for file in files])     # names need not be UTF-8
             self._labels = tf.constant(labels, tf.int32)
 
     def gather(self, indices, fields=None):
@@ -45,9 +44,9 @@ class ImageFiles:
         """The first file that cannot be read and decoded, or None. Slow: for the message after a failure."""
         for path in self._paths:
             try:
-                tf.io.decode_image(tf.io.read_file(path), expand_animations=False)
+                image_files.decode(tf.io.read_file(path))
             except tf.errors.OpError:
-                return path.numpy().decode()
+                return os.fsdecode(path.numpy())
         return None
 
 
@@ -62,8 +61,13 @@ def open_image_folder(name, folder):
     sources = (ImageFiles(folder, [file for _, file in examples], classes,
                           [classes.index(class_name) for class_name, _ in examples])
                for examples in splits.values())
-    return Dataset(name, *sources, fields={'image': Image((0, 0, 3)), 'label': Label(tuple(classes))},
+    return Dataset(name, *sources, fields={'image': Image((0, 0, 3)), 'label': Label(_shown(classes))},
                    origin=str(folder))
+
+
+def _shown(classes):
+    """Names of folders -> text that can be printed and served: U+FFFD replaces what is not UTF-8."""
+    return tuple(os.fsencode(name).decode('utf-8', 'replace') for name in classes)
 
 
 def _split(folder):
@@ -96,16 +100,25 @@ def _list(folder, top):
 
 
 def _check_contents(folder, files):
-    bad = [file for file in files if not _first_bytes(folder / file).startswith(SIGNATURES)]
+    special = next((file for file in files if _is_special(folder / file)), None)
+    if special is not None:
+        raise UserError(f'`dataset` {folder} must hold regular files only. '
+                        f'Received: {special}, a pipe, socket or device')
+    bad = [file for file in files if not image_files.has_known_format(_first_bytes(folder / file))]
     if bad:
-        raise UserError(f'`dataset` {folder}: {len(bad)} of {len(files)} files are not JPEG, PNG, BMP or GIF images; '
+        raise UserError(f'`dataset` {folder}: {len(bad)} of {len(files)} files are not {image_files.FORMATS} images; '
                         f'the first is {bad[0]}. Convert or remove them')
+
+
+def _is_special(path):
+    """Whether it is what open() or read() would wait for without end. A broken link is not."""
+    return not path.is_file() and path.exists()
 
 
 def _first_bytes(path):
     try:
         with open(path, 'rb') as file:
-            return file.read(8)
+            return file.read(16)
     except OSError:                        # a broken link, no permission
         return b''
 

@@ -1,5 +1,7 @@
 """files/FOLDER with real files of all formats; one clear line for each thing that can be wrong with it."""
 
+import os
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -11,7 +13,7 @@ from data.sources.image_folder import _split_of
 from errors import UserError
 from tests.opened import opened
 
-FORMATS = ['png', 'jpg', 'bmp', 'gif']
+FORMATS = ['png', 'jpg', 'bmp', 'gif', 'webp']
 
 
 def write(path, seed=0, size=None, mode='RGB'):
@@ -26,7 +28,7 @@ def write(path, seed=0, size=None, mode='RGB'):
 @pytest.fixture
 def folder(tmp_path):
     for seed in range(80):
-        write(tmp_path / 'pets' / ('cat', 'dog')[seed % 2] / f'{seed}.{FORMATS[seed % 4]}', seed)
+        write(tmp_path / 'pets' / ('cat', 'dog')[seed % 2] / f'{seed}.{FORMATS[seed % 5]}', seed)
     return tmp_path / 'pets'
 
 
@@ -81,8 +83,10 @@ def test_batches_hold_the_files_pixels(folder, channels):
     for i in range(8):
         path = dataset.train._paths[i].numpy().decode()
         assert ('/dog/' in path) == bool(y[i])
-        if channels != 1 and not path.endswith('jpg'):      # decoders of JPEG differ
-            image = tf.image.resize(np.array(Image.open(path).convert('RGB'), np.float32), (12, 12), antialias=True)
+        if channels != 1 and not path.endswith(('jpg', 'webp')):      # decoders differ
+            with Image.open(path) as file:
+                image = np.array(file.convert('RGB'), np.float32)
+            image = tf.image.resize(image, (12, 12), antialias=True)
             np.testing.assert_allclose(x[i], image / 255., atol=1e-5)
 
 
@@ -127,10 +131,11 @@ def test_a_broken_file_is_found(folder):
     assert source.find_unreadable() == source._paths[0].numpy().decode()
 
 
-@pytest.mark.parametrize('name, content', [('empty.png', b''), ('text.jpg', b'hello, world'), ('old.tiff', b'II*\0')])
+@pytest.mark.parametrize('name, content', [('empty.png', b''), ('text.jpg', b'hello, world'), ('old.tiff', b'II*\0'),
+                                           ('sound.webp', b'RIFF\x24\0\0\0WAVEfmt ')])
 def test_what_is_no_image_is_named(folder, name, content):
     (folder / 'dog' / name).write_bytes(content)
-    with pytest.raises(UserError, match=f'1 of 81 files are not JPEG, PNG, BMP or GIF images; the first is dog/{name}'):
+    with pytest.raises(UserError, match=f'1 of 81 files are not JPEG, PNG, BMP, GIF or WebP images; .* dog/{name}'):
         open_dataset(f'files/{folder}')
 
 
@@ -155,3 +160,25 @@ def test_errors(folder, tmp_path):
         write(tmp_path / 'few' / 'validation' / name / 'c.png')
     with pytest.raises(UserError, match='validation has classes that train has not: emu'):
         open_dataset(f'files/{tmp_path}/few')
+
+
+def test_names_need_not_be_utf_8(folder):
+    write(folder / 'caf\udce9' / 'train \udcff.png', size=(9, 9))      # Latin-1
+    for seed in range(20):
+        write(folder / 'caf\udce9' / f'{seed}.png', seed)
+    dataset, task = opened(f'files/{folder}', image_size=8)
+    assert dataset.fields['label'].names == ('caf\N{REPLACEMENT CHARACTER}', 'cat', 'dog')
+    sources = (dataset.train, dataset.validation, dataset.test)
+    source, index = next((source, i) for source in sources for i, path in enumerate(source._paths.numpy())
+                         if path.endswith(b'\xff.png'))
+    rows = task.rows(source).gather(tf.constant([index], tf.int64))
+    assert (rows['x'].shape, rows['y'].numpy().tolist()) == ((1, 8, 8, 3), [0])
+    assert task.decode(tf.constant([[2., 1., 0.]]))['label'].numpy()[0].decode() == dataset.fields['label'].names[0]
+    (folder / 'caf\udce9' / 'train \udcff.png').write_bytes(b'\x89PNG\r\n\x1a\n')
+    assert source.find_unreadable() == str(folder / 'caf\udce9' / 'train \udcff.png')
+
+
+def test_a_pipe_in_a_folder_is_refused(folder):
+    os.mkfifo(folder / 'dog' / 'pipe.png')                             # opening it waits for a writer
+    with pytest.raises(UserError, match='must hold regular files only. Received: dog/pipe.png, a pipe'):
+        open_dataset(f'files/{folder}')

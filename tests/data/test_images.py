@@ -1,10 +1,15 @@
 """Augmentation against numpy; resizing and channels, the same in memory, from files and as served."""
 
+import io
+
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image as Picture
+from PIL import ImageOps
 
 from data.dataset import Image, Label
+from data.inputs import image_files
 from data.inputs.augment import SHIFT, augment, flip, flip_shift, shift
 from data.inputs.images import decode_images, fit, match_channels
 from data.source import Tensors
@@ -97,3 +102,106 @@ def test_decoded_files_and_arrays_give_the_same_input():
     photo = np.random.RandomState(0).randint(0, 256, (20, 30, 3)).astype(np.uint8)
     decoded = tf.function(decode_images, reduce_retracing=True)(tf.stack([tf.io.encode_png(photo)] * 2), (16, 16, 3))
     np.testing.assert_allclose(decoded[1], fit(photo[None], (16, 16, 3))[0], atol=1e-3)
+
+
+def file_of(picture, format, **options):
+    written = io.BytesIO()
+    picture.save(written, format, **options)
+    return written.getvalue()
+
+
+def photo(mode='RGB'):
+    """36 x 28 pixels; the pixels of RGBA vary in transparency."""
+    pixels = np.random.RandomState(2).randint(0, 256, (7, 9, 4)).astype(np.uint8)
+    return Picture.fromarray(pixels, 'RGBA').resize((36, 28), Picture.BICUBIC).convert(mode)
+
+
+def palette(transparent=False):
+    return file_of(photo().quantize(40), 'PNG', **{'transparency': 3} if transparent else {})
+
+
+DEEP = np.random.RandomState(3).randint(0, 65536, (28, 36, 3)).astype(np.uint16)
+FILES = {
+    'grey JPEG': (file_of(photo('L'), 'JPEG'), 1), 'CMYK JPEG': (file_of(photo('CMYK'), 'JPEG'), 3),
+    'colour JPEG': (file_of(photo(), 'JPEG'), 3), 'grey PNG': (file_of(photo('L'), 'PNG'), 1),
+    'grey and alpha PNG': (file_of(photo('LA'), 'PNG'), 2), 'alpha PNG': (file_of(photo('RGBA'), 'PNG'), 4),
+    'palette PNG': (palette(), 3), 'transparent palette PNG': (palette(True), 4),
+    '16-bit PNG': (tf.io.encode_png(DEEP).numpy(), 3), '16-bit grey PNG': (tf.io.encode_png(DEEP[..., :1]).numpy(), 1),
+    'GIF': (file_of(photo(), 'GIF'), 3), 'BMP': (file_of(photo(), 'BMP'), 3),
+    'WebP': (file_of(photo(), 'WEBP'), 3), 'alpha WebP': (file_of(photo('RGBA'), 'WEBP'), 4),
+}
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+@pytest.mark.parametrize('name', FILES)
+def test_every_format_is_decoded_then_resized(name, channels):
+    """Colour is made grey, and grey colour, as by the same steps on the whole picture in float32."""
+    encoded, given = FILES[name]
+    image = tf.cast(tf.io.decode_image(encoded, expand_animations=False), tf.float32)
+    assert image.shape == (28, 36, given)
+    image = image[..., :1] if given < 3 else image[..., :3]
+    image = tf.image.rgb_to_grayscale(image) if (channels, image.shape[2]) == (1, 3) else image
+    image = tf.repeat(image, channels // image.shape[2], axis=2)
+    for size in ((16, 16), (28, 36), (20, 50)):
+        expected = tf.image.resize(image, size, antialias=True)
+        np.testing.assert_allclose(decode_images(tf.constant([encoded]), (*size, channels))[0], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize('order', '<>')
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_a_photograph_is_turned_upright(orientation, order):
+    exif = Picture.Exif()
+    exif.endian = order
+    exif.update({0x10f: 'a camera', 0x112: orientation, 0x8298: 'a person'})
+    encoded = file_of(photo(), 'JPEG', exif=exif, quality=95)
+    assert (b'Exif\0\0II' if order == '<' else b'Exif\0\0MM') in encoded
+    lying = Picture.fromarray(tf.io.decode_jpeg(encoded).numpy())     # TensorFlow's pixels: decoders differ
+    lying.getexif()[0x112] = orientation
+    expected = np.asarray(ImageOps.exif_transpose(lying))
+    np.testing.assert_array_equal(image_files.decode(encoded), expected)
+    served = tf.function(decode_images, reduce_retracing=True)(tf.constant([encoded]), (12, 12, 3))
+    np.testing.assert_array_equal(served, fit(expected[None], (12, 12, 3)))
+
+
+def segment(kind, content):
+    return b'\xff' + bytes([kind]) + (len(content) + 2).to_bytes(2, 'big') + content
+
+
+TIFF = b'MM\0*\0\0\0\x08\0\1' + b'\1\x12\0\3\0\0\0\1\0\6\0\0' + bytes(4)      # one tag: orientation 6
+
+
+@pytest.mark.parametrize('before, expected', [
+    (segment(0xe1, b'http://ns.adobe.com/xap/1.0/\0<x/>') + segment(0xfe, b'a comment'), 6),
+    (segment(0xe2, bytes(65533)) * 2, 6),
+    (segment(0xe1, b'Exif\0\0'), 1), (segment(0xe1, b'Exif\0\0II'), 1), (segment(0xe1, b'Exif\0\0' + TIFF[:16]), 1),
+    (segment(0xe1, b'Exif\0\0' + TIFF.replace(b'\0\x08', b'\xff\xff')), 1),
+    (segment(0xe1, b'Exif\0\0' + TIFF.replace(b'\0\0\0\x08', b'\xff\xff\xff\xff')), 1),
+    (segment(0xe1, b'Exif\0\0' + TIFF.replace(b'\0\6\0', b'\0\x09\0')), 1),
+    (segment(0xe1, b'Exif\0\0' + TIFF.replace(b'\x08\0\1', b'\x08\xff\xff')), 6),
+])
+def test_exif_data_are_found_behind_others_and_broken_ones_are_passed_over(before, expected):
+    plain = file_of(photo(), 'JPEG')
+    encoded = plain[:2] + before + segment(0xe1, b'Exif\0\0' + TIFF) + plain[2:]
+    assert image_files.orientation(tf.constant(encoded)) == expected
+    assert image_files.decode(encoded).shape == ((36, 28, 3) if expected == 6 else (28, 36, 3))
+    assert image_files.orientation(tf.constant(plain)) == 1
+
+
+@pytest.mark.parametrize('cut', [0, 2, 3, 4, 8, 10, 12, 20, 28, 60])
+@pytest.mark.parametrize('kind', ['JPEG', 'WEBP'])
+def test_a_cut_file_is_an_error_of_the_decoder(kind, cut):
+    encoded = file_of(photo(), kind, exif=b'Exif\0\0' + TIFF)[:cut]
+    with pytest.raises(tf.errors.InvalidArgumentError, match='decode|JPEG|Input is empty|format|WebP'):
+        image_files.decode(encoded)
+
+
+@pytest.mark.parametrize('mode', ['RGB', 'RGBA'])
+@pytest.mark.parametrize('format', ['GIF', 'WEBP'])
+def test_an_animation_gives_its_first_picture(format, mode):
+    """TensorFlow 2.21 alone overwrites memory that is not its own for an animated WebP without transparency."""
+    pictures = [photo(mode), ImageOps.mirror(photo(mode))]
+    encoded = file_of(pictures[0], format, save_all=True, append_images=pictures[1:], lossless=True)
+    first = np.asarray(Picture.open(io.BytesIO(encoded)).convert(mode))
+    for _ in range(20):
+        decoded = image_files.decode(encoded)
+    np.testing.assert_array_equal(decoded[..., :3], first[..., :3])

@@ -1,0 +1,99 @@
+"""The bytes of image files -> upright pixels.
+
+Core TensorFlow operations only, so that a served model reads files as training does. FORMATS are told by content, not
+by name. Letters of shapes: a picture of h x w pixels and c channels.
+"""
+
+import tensorflow as tf
+
+FORMATS = 'JPEG, PNG, BMP, GIF or WebP'
+SIGNATURES = (b'\xff\xd8\xff', b'\x89PNG\r\n\x1a\n', b'BM', b'GIF87a', b'GIF89a', b'RIFF')
+ALPHA, ANIMATION = 16, 2             # bits of the 21st byte of a WebP file
+MARKED = [bytes([flags | ALPHA if flags & ANIMATION else flags]) for flags in range(256)]
+ORIENTATION = 0x112                  # Exif's tag
+
+
+def has_known_format(start):
+    """Whether the first 16 bytes of a file are those of one of FORMATS."""
+    return start.startswith(SIGNATURES) and (start[:4] != b'RIFF' or start[8:12] == b'WEBP')
+
+
+def is_jpeg(file):
+    return tf.strings.substr(file, 0, 3) == b'\xff\xd8\xff'
+
+
+def decode(file):
+    """The bytes of a file of one of FORMATS -> uint8 [h, w, c]. An animation gives its first picture.
+
+    Raises:
+        tf.errors.InvalidArgumentError: it is none of them, or broken.
+    """
+    return tf.cond(is_jpeg(file), lambda: decode_jpeg(file), lambda: decode_other(file))
+
+
+def decode_jpeg(file, channels=0):
+    """JPEG -> uint8 [h, w, c], turned upright as its Exif data say. channels: 1 or 3; 0 keeps those of the file."""
+    image = tf.io.decode_jpeg(file, channels=channels)
+    return turn(image, orientation(file))
+
+
+def decode_other(file):
+    """PNG, BMP, GIF or WebP -> uint8 [h, w, c]."""
+    image = tf.io.decode_image(_mark_animation(file), expand_animations=False)
+    return tf.ensure_shape(image, [None, None, None])
+
+
+def _mark_animation(file):
+    """An animated WebP is marked as one with transparency; other bytes are returned as they are.
+
+    TensorFlow 2.21 decodes an animation to four channels, but reserves memory for three where the file is not marked:
+    it overwrites what lies behind, and the process dies.
+    """
+    def marked():
+        flags = tf.io.decode_raw(tf.strings.substr(file, 20, 1), tf.uint8)[0]
+        return tf.strings.join([tf.strings.substr(file, 0, 20), tf.gather(MARKED, tf.cast(flags, tf.int32)),
+                                tf.strings.substr(file, 21, tf.strings.length(file) - 21)])
+    is_extended = tf.strings.regex_full_match(tf.strings.substr(file, 0, 21), r'RIFF\C{4}WEBPVP8X\C{5}')
+    return tf.cond(is_extended, marked, lambda: file)
+
+
+def turn(image, orientation):
+    """Undoes Exif's orientation, 1 to 8: [h, w, c] -> [h, w, c], or [w, h, c] for 5 to 8."""
+    def turned():
+        upright = tf.cond(orientation > 4, lambda: tf.transpose(image, [1, 0, 2]), lambda: image)
+        is_mirrored = tf.bitwise.bitwise_and([orientation - 1, orientation], 2) > 0      # 3, 4, 7, 8 and 2, 3, 6, 7
+        return tf.reverse(upright, tf.boolean_mask([0, 1], is_mirrored))
+    return tf.cond(orientation > 1, turned, lambda: image)
+
+
+def orientation(file):
+    """int32, 1 to 8: how the bytes of a JPEG file say that its picture lies. 1 is upright, and what no Exif data mean.
+
+    Exif data are in a segment before the picture: FF E1, its length in two bytes, `Exif`. To search for these letters
+    takes 0.01 ms per file; a walk from segment to segment in a graph takes 0.4 ms.
+    """
+    place = tf.strings.length(tf.strings.regex_replace(file, r'Exif\x00\x00\C*', '', replace_global=False))
+
+    def tag():
+        start = tf.io.decode_raw(tf.strings.substr(file, tf.maximum(place - 4, 0), 4), tf.uint8, fixed_length=4)
+        length = 256 * tf.cast(start[2], tf.int32) + tf.cast(start[3], tf.int32)      # counts its own two bytes
+        found = _orientation_tag(tf.strings.substr(file, place + 6, tf.maximum(length - 8, 0)))
+        return tf.where(tf.reduce_all(start[:2] == [0xff, 0xe1]), found, 1)
+    return tf.cond(place < tf.strings.length(file), tag, lambda: 1)
+
+
+def _orientation_tag(tiff):
+    """string, Exif's data -> int32. A byte order, 4 bytes on is the place of a table; a tag has 12 bytes there."""
+    data = tf.cast(tf.concat([tf.io.decode_raw(tiff, tf.uint8), [0]], axis=0), tf.int64)     # 0 is read beyond the end
+    is_little, last = data[0] == ord('I'), tf.size(data, tf.int64) - 1
+
+    def number(places, size):
+        order = tf.range(size, dtype=tf.int64)
+        places = places[..., None] + tf.where(is_little, order, size - 1 - order)
+        return tf.reduce_sum(tf.gather(data, tf.minimum(places, last)) * 256 ** order, axis=-1)
+
+    table = number(tf.constant(4, tf.int64), 4)
+    tags = table + 2 + 12 * tf.range(number(table, 2))
+    found = tf.boolean_mask(number(tags + 8, 2), number(tags, 2) == ORIENTATION)
+    value = tf.cast(tf.concat([found, [1]], axis=0)[0], tf.int32)
+    return tf.where((value >= 1) & (value <= 8), value, 1)
