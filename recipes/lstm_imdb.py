@@ -9,7 +9,7 @@ tenth of train is validation.
 from settings import LSTM, Classification, Recipe, Texts, Training
 
 RECIPE = Recipe(
-    data=Texts('imdb', tokenizer='words', vocabulary_size=20_000, max_length=200),
+    data=Texts('imdb', tokenizer='words', vocabulary_size=20_000, max_length=320, word_dropout=0.2),
     model=LSTM(units=64, bidirectional=True, dropout=0.5),
     task=Classification(),
     training=Training(batch_size=128, epochs=3, optimizer='adamw', learning_rate=2e-3, schedule='cosine', clip_norm=1.,

@@ -9,7 +9,7 @@ from settings import Classification, Recipe, Texts, Training, Transformer
 
 RECIPE = Recipe(
     data=Texts('sst2', tokenizer='words', vocabulary_size=10_000, max_length=48),
-    model=Transformer(size='tiny', dropout=0.5),
+    model=Transformer(size='tiny', dropout=0.3),
     task=Classification(label_smoothing=0.1),
-    training=Training(batch_size=64, epochs=8, optimizer='adamw', learning_rate=1e-3, schedule='cosine',
+    training=Training(batch_size=64, epochs=6, optimizer='adamw', learning_rate=1e-3, schedule='cosine',
                       warmup_steps=50, weight_decay=0.05, clip_norm=1., eval_every=200))

@@ -51,7 +51,7 @@ class Squares(Task):
         return {**totals, 'table': (table, tf.ones_like(table))}
 
     def results(self, totals):
-        table = {'table': np.array(totals['table'][0])} if 'table' in totals else {}
+        table = {'table': np.asarray(totals['table'][0]).tolist()} if 'table' in totals else {}
         return {**super().results({name: total for name, total in totals.items() if name != 'table'}), **table}
 
     def answers(self, model, x):

@@ -5,13 +5,15 @@ import json
 import pytest
 
 from tasks.task import Task
-from tests.distributed import Features
 from training.loop import NEVER, Call
 from training.runlog import RunLog
 
 
 class Any(Task):
-    name, feature_kinds, training_metrics = 'any', ('vector',), ('accuracy',)
+    name, training_metrics = 'any', ('accuracy',)
+
+    def __init__(self):
+        pass
 
 
 RECORDS = [{'step': step, 'loss': 1.} for step in (10, 20, 30)]
@@ -22,7 +24,7 @@ def lines(*records):
 
 
 def open_log(workdir, start_step=0, **options):
-    return RunLog(workdir, Any(Features), 100, 8, start_step, **options)
+    return RunLog(workdir, Any(), 100, 8, start_step, **options)
 
 
 @pytest.mark.parametrize('broken, number', [

@@ -10,9 +10,9 @@ import pytest
 
 from data.source import Tensors
 from errors import Stopped
-from recipes import Options, Recipe
+from settings import Options, Training
 from strategies import selection
-from tests.distributed import B, Features, Squares, build, slices
+from tests.distributed import B, Squares, build, evaluated_slices, slices
 from training.checkpoint import Checkpoints
 from training.trainer import Trainer
 
@@ -25,15 +25,15 @@ class Numbers(Squares):
 
 
 def make(workdir, **options):
-    recipe = Recipe(batch_size=B, steps=STEPS, optimizer='adamw', learning_rate=0.05, ema=0.9, eval_every=4)
-    trainer = Trainer(recipe, selection.select('cpu'), Numbers(Features), lambda: build(True), total_steps=STEPS,
+    training = Training(batch_size=B, steps=STEPS, optimizer='adamw', learning_rate=0.05, ema=0.9, eval_every=4)
+    trainer = Trainer(training, selection.select('cpu'), Numbers(), lambda: build(True), total_steps=STEPS,
                       workdir=workdir)
     trainer.restore('data')
     return trainer, Options(log_every=3, **{'checkpoint_every': 5, **options})
 
 
 def split(trainer, batches):
-    return trainer.evaluator(slices(0), batches, Tensors(x=np.zeros(B)))      # which nothing reads here
+    return trainer.evaluator(evaluated_slices, batches, Tensors(x=np.zeros(B)))      # which nothing reads here
 
 
 def train(workdir, stop_at=None, number=signal.SIGTERM, **options):
