@@ -1,6 +1,7 @@
 """The front doors as a user meets them: processes, files, exit codes. E2 and E4 for one small run."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
