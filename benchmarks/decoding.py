@@ -61,20 +61,24 @@ def searches(size, length):
     import tensorflow as tf
 
     from benchmarks.uncached import Uncached
-    from data.text import END
+    from data.tokenizers.special import PLAIN
     from models.transformer import transformer
     from tasks import decoding
     keras.utils.set_random_seed(0)
     model = transformer(VOCABULARY, VOCABULARY, size)
     table = model.target_embedding.table
-    table.assign(tf.tensor_scatter_nd_update(table, [[END]], -tf.ones([1, model.d_model])))
+    table.assign(tf.tensor_scatter_nd_update(table, [[PLAIN.end]], -tf.ones([1, model.d_model])))
     model.decoder_norm.beta.assign(tf.ones([model.d_model]))
     models = {'cache': (model, False), 'cache, xla': (model, True),
               'no cache': (Uncached(model, growing=True), False),
               'no cache, xla': (Uncached(model, growing=False), True)}
 
+    def write(search, model, source):
+        x = {'source': source, 'source_mask': source != PLAIN.pad}
+        return search(model, x, length, PLAIN)[0]
+
     def loops(search):
-        return {name: tf.function(lambda source, model=model: search(model, source, length)[0], jit_compile=jit)
+        return {name: tf.function(lambda source, model=model: write(search, model, source), jit_compile=jit)
                 for name, (model, jit) in models.items()}
 
     return {'beam search': loops(lambda *arguments: decoding.beam_search(*arguments, beam_size=BEAMS)),
@@ -87,7 +91,7 @@ def measure(loops, source, turns):
     Raises:
         RunError: a sentence ended.
     """
-    from data.text import END
+    from data.tokenizers.special import PLAIN
     seconds, written = {name: [] for name in loops}, {}
     for turn in range(turns + 1):
         for name, decode in loops.items():
@@ -95,7 +99,7 @@ def measure(loops, source, turns):
             written[name] = decode(source).numpy()
             if turn:     # the first traces and compiles
                 seconds[name].append(time.perf_counter() - started)
-    if any((ids == END).any() for ids in written.values()):
+    if any((ids == PLAIN.end).any() for ids in written.values()):
         raise RunError('a sentence ended, so that the loops did not take all their steps')
     rows = {name: ids.reshape(len(source), -1) for name, ids in written.items()}
     return seconds, {name: float((ids == rows['cache']).all(axis=1).mean()) for name, ids in rows.items()}

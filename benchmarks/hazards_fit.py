@@ -6,11 +6,10 @@ import tempfile
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 import assembly
 from benchmarks import hazards_cases as cases
-from data import pipeline
+from data.rows import prepared
 from strategies import selection
 
 EPOCHS, STOPPED_AFTER = 3, 1      # of the run that is stopped and resumed
@@ -134,8 +133,8 @@ def _fit_net(devices, epochs, callbacks=(), jit_compile=False, **options):
 
 def _diabetes():
     dataset, task = assembly.open_data(cases.DIABETES)
-    x, y, _ = pipeline.fetch(dataset.train, task.features, tf.range(dataset.train.num_examples, dtype=tf.int64))
-    return x.numpy(), y.numpy()
+    rows = prepared(task.rows(dataset.train))
+    return rows['x'], rows['y']
 
 
 def _resume(devices):

@@ -9,7 +9,6 @@ import keras
 import numpy as np
 
 import assembly
-import tasks
 from benchmarks import hazards_cases as cases
 from data import pipeline
 from data.source import Tensors
@@ -18,6 +17,7 @@ from models.batch_norm import BatchNormalization
 from models.dropout import Dropout
 from settings import Options, Training
 from strategies import selection
+from tasks.regression import Regression
 from training.checkpoint import Checkpoints
 from training.evaluation import EvaluationStep, Evaluator
 from training.loop import StepRunner
@@ -27,15 +27,17 @@ from training.trainer import Trainer
 SIGNAL_AT = 10       # of the steps of DIABETES. The run stops soon after, and within an epoch: one has 9.7 steps
 
 
-class Rows:
-    """The features of a Case: rows as they are, with a weight each."""
-    kind, sizes = 'vector', {}
+class Rows(Regression):
+    """A Case as it is: its rows are ready, with a weight each."""
 
-    def batch(self, examples):
-        return examples['x'], examples['y'], examples['weight']
+    def __init__(self):
+        pass
+
+    def batch(self, rows, draws, training=False):
+        return rows['x'], rows['y'], rows['weight']
 
 
-TASK = tasks.make_task('regression', Rows())
+TASK = Rows()
 
 
 def measure():
@@ -67,7 +69,7 @@ def _loop(training, devices, task, build, dataset_fn, jit='off'):
 def _slices(case):
     weights = np.ones_like(case.y) if case.weights is None else case.weights
     source = Tensors(x=case.x, y=case.y, weight=weights)
-    return (pipeline.evaluation_slices(source, Rows(), batch_size=case.batch_size),
+    return (pipeline.evaluation_slices(source, TASK.batch, batch_size=case.batch_size),
             pipeline.evaluation_steps(source, case.batch_size), source)
 
 
@@ -76,7 +78,8 @@ def _train(case, devices, **overrides):
     in_order, steps, _ = _slices(case)
     training = Training(batch_size=case.batch_size, steps=steps * case.epochs, optimizer='sgd',
                         learning_rate=case.learning_rate, **overrides)
-    return _loop(training, devices, TASK, case.build, lambda _: lambda context: in_order(context).repeat())
+    return _loop(training, devices, TASK, case.build, lambda _: lambda context: in_order(context).repeat().map(
+        lambda x, y, weights, real: (x, y, weights)))
 
 
 def _loss(case, devices, model):

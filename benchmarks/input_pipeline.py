@@ -20,9 +20,12 @@ def main():
         import tensorflow as tf
     import numpy as np
     from benchmarks.report import save
-    from data.features import ImageFeatures
+    import settings
+    from data.dataset import Dataset, Image, Label
     from data.pipeline import training_slices
+    from data.rows import Mapped
     from data.source import Tensors
+    from tasks.classification import ImageClassification
 
     random = np.random.RandomState(0)
     images = random.randint(0, 256, (EXAMPLES, 28, 28, 1), dtype=np.uint8)
@@ -31,8 +34,12 @@ def main():
     usual = (tf.data.Dataset.from_tensor_slices((images, labels)).shuffle(10_000, seed=1).repeat()
              .map(lambda x, y: (tf.cast(x, tf.float32) / 255., y), num_parallel_calls=tf.data.AUTOTUNE)
              .batch(BATCH, drop_remainder=True).prefetch(tf.data.AUTOTUNE))
-    features = ImageFeatures((28, 28, 1), [str(i) for i in range(10)])
-    indexed = training_slices(Tensors(image=images, label=labels), features, batch_size=BATCH, seed=0)()
+    source = Tensors(image=images, label=labels)
+    fields = {'image': Image((28, 28, 1)), 'label': Label(tuple('0123456789'))}
+    dataset = Dataset('random', source, source, source, fields)
+    task = ImageClassification(settings.Classification(), dataset, settings.Images('random'))
+    rows = Mapped(source, task.prepare, list(task.roles.values()))
+    indexed = training_slices(rows, task.batch, batch_size=BATCH, seed=0)()
     iterators = {'indexed': iter(indexed), 'usual': iter(usual)}
     rates = {name: [] for name in iterators}
     for turn in range(flags.FLAGS.turns + 1):

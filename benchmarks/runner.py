@@ -25,6 +25,6 @@ def recipe_loop(model, jit='auto', devices=None, rows=0):
     assembly.make_deterministic()
     dataset, task = assembly.open_data(recipe)
     batches = assembly.Batches(recipe, dataset, task, devices.replicas)
-    trainer, _ = assembly.make_trainer(recipe, dataset, task, devices, Workdir('unused'), jit)
+    trainer, _ = assembly.make_trainer(recipe, batches.rows, task, devices, Workdir('unused'), jit)
     runner = StepRunner(devices.strategy, trainer.train_step, batches.training, 0)
     return runner, recipe, task, batches.training(0), trainer.jit

@@ -21,11 +21,10 @@ import tensorflow as tf         # noqa: E402
 
 import assembly                 # noqa: E402
 from benchmarks.translation import RECIPE   # noqa: E402
-from data.packing import encode_pairs       # noqa: E402
-from data.text import END, PADDING, START   # noqa: E402
+from data.rows import prepared              # noqa: E402
 from models.transformer import SIZES        # noqa: E402
 from recipes import load                    # noqa: E402
-from tasks.corpus import corpus_scores      # noqa: E402
+from tasks.scores.translation import corpus_scores      # noqa: E402
 from training.evaluation import EvaluationStep, Evaluator       # noqa: E402
 from training.trainer import make_schedule  # noqa: E402
 from workdir import Workdir                 # noqa: E402
@@ -39,8 +38,8 @@ DECODED = 256      # sentences at a time
 def ours(run, _):
     workdir = Workdir(run)
     recipe, results = workdir.recipe(), workdir.results()
-    dataset, _ = assembly.open_data(recipe, tokenizer=workdir.tokenizer())
-    rows = dataset.rows
+    dataset, task = assembly.open_data(recipe, tokenizer=workdir.tokenizer())
+    rows = task.rows(dataset.train, training=True)
     tokens = results['steps'] * recipe.training.batch_size * 2 * recipe.data.max_length * (1 - rows.padding_share)
     return {'scores': results['eval'], 'greedy': _greedily(run), 'steps': results['steps'], 'tokens': tokens,
             'seconds': results['train_seconds'], 'padding_share': rows.padding_share, 'recipe': results['recipe']}
@@ -49,7 +48,7 @@ def ours(run, _):
 def _greedily(run):
     recipe, dataset, task, model, _ = assembly.load(run, beam_size=1)
     evaluate = Evaluator(tf.distribute.get_strategy(), EvaluationStep(model, task),
-                         *assembly.Batches(recipe, dataset, task, 1).evaluation('test'))
+                         *assembly.evaluation_batches(task, dataset.test, recipe.training.batch_size))
     return evaluate()
 
 
@@ -57,19 +56,19 @@ def fit(run, seconds):
     workdir = Workdir(run)
     recipe = workdir.going_on(load(RECIPE)[1])      # of no run yet for `--only_baseline`
     training = recipe.training
-    dataset, task = assembly.open_data(recipe, tokenizer=workdir.tokenizer(), training=False)
-    source, target = encode_pairs(dataset.train, dataset.features)                    # int32 [N, S], [N, T]
+    dataset, task = assembly.open_data(recipe, tokenizer=workdir.tokenizer())
+    source, target = prepared(task.rows(dataset.train)).values()                      # int32 [N, S], [N, T]
     keras.utils.set_random_seed(training.seed)
     model = build(recipe, task.sizes['target_vocabulary_size'])
     optimizer = keras.optimizers.Adam(make_schedule(training, 0), beta_2=training.beta_2, epsilon=training.epsilon,
                                       global_clipnorm=training.clip_norm)
     model.compile(optimizer=optimizer, loss=Smoothed(recipe.task.label_smoothing, reduction='mean_with_sample_weight'))
     stop = StopAfter(seconds)
-    model.fit(batches(source, target, BATCH), epochs=1000, callbacks=[stop], verbose=2)
+    model.fit(batches(source, target, BATCH, task.target.special), epochs=1000, callbacks=[stop], verbose=2)
     mean = (np.count_nonzero(source) + np.count_nonzero(target)) / len(source)
-    answers = translate(model, dataset.test, dataset.features)
+    answers = translate(model, dataset.test, task)
     references = dataset.test.gather(tf.range(dataset.test.num_examples, dtype=tf.int64))['target'].numpy()
-    scores = corpus_scores(answers, [text.decode() for text in references], dataset.features.target_language)
+    scores = corpus_scores(answers, [text.decode() for text in references], task.language)
     return {'scores': scores, 'steps': stop.steps, 'tokens': stop.steps * BATCH * mean, 'seconds': stop.seconds,
             'batch_size': BATCH, 'parameters': model.count_params(),
             'keras_hub': importlib.metadata.version('keras-hub'),
@@ -108,10 +107,9 @@ class Smoothed(keras.losses.Loss):
         return (1 - self._smoothing) * hard + self._smoothing * uniform
 
 
-def batches(source, target, batch_size):
-    tokens = np.where(target == END, PADDING, target)[:, :-1]
-    read = np.pad(tokens, [(0, 0), (1, 0)], constant_values=START)
-    examples = ({'source': source, 'target': read}, target, (target != PADDING).astype('float32'))
+def batches(source, target, batch_size, special):
+    read = special.shifted(target).numpy()
+    examples = ({'source': source, 'target': read}, target, (target != special.pad).astype('float32'))
     return (tf.data.Dataset.from_tensor_slices(examples).shuffle(len(source), seed=0)
             .batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE))
 
@@ -131,22 +129,22 @@ class StopAfter(keras.callbacks.Callback):
         self.model.stop_training = self.seconds >= self._limit
 
 
-def translate(model, source, features):
+def translate(model, source, task):
     """Greedy translations of all sentences of a source. Without a cache, on as few positions as are needed."""
     step = tf.function(lambda source, target: tf.argmax(model({'source': source, 'target': target})[:, -1], axis=-1,
                                                         output_type=tf.int32), reduce_retracing=True)
     texts = source.gather(tf.range(source.num_examples, dtype=tf.int64))['source']
-    ids = features.inputs(texts).numpy()
-    answers = np.zeros([len(ids), features.target_length], np.int32)
+    ids, special = task.source(texts).numpy(), task.target.special
+    answers = np.zeros([len(ids), task.target.length], np.int32)
     order = np.argsort(np.count_nonzero(ids, axis=1), kind='stable')
     for rows in np.split(order, range(DECODED, len(order), DECODED)):
         longest = np.count_nonzero(ids[rows], axis=1).max()
-        target = np.full([len(rows), 1], START, np.int32)
-        while target.shape[1] <= features.target_length and not (target == END).any(axis=1).all():
+        target = np.full([len(rows), 1], special.start, np.int32)
+        while target.shape[1] <= task.target.length and not (target == special.end).any(axis=1).all():
             token = step(tf.constant(ids[rows, :longest]), tf.constant(target)).numpy()
             target = np.concatenate([target, token[:, None]], axis=1)
         answers[rows, :target.shape[1] - 1] = target[:, 1:]      # decoding stops at the first END
-    return [text.decode() for text in features.decode(answers).numpy()]
+    return [text.decode() for text in task.decode(answers).numpy()]
 
 
 def main(part, run, out, seconds):

@@ -110,9 +110,14 @@ def test_a_bad_row_on_one_replica_skips_the_step_on_all(run, devices):
 @pytest.mark.parametrize('devices', ['1', *MANY])
 def test_answers_come_back_once_each_and_in_order(run, devices):
     one, many = (run('cases', d) if d in '12' else run('cases', d, *CASES) for d in ('1', devices))
-    answers = one[EXACT]['evaluation/answers']
-    assert len(answers) == len(np.unique(answers, axis=0)) == 43
-    np.testing.assert_array_equal(many[EXACT]['evaluation/answers'], answers)
+    answers = {key: value for key, value in one[EXACT].items() if key.startswith('evaluation/answers/')}
+    assert {value.dtype.name for value in answers.values()} == {'int32', 'float32', 'bool', 'int64', 'float64'}
+    integers = answers['evaluation/answers/integers']
+    assert len(integers) == len(np.unique(integers, axis=0)) == 43
+    for key, value in answers.items():
+        np.testing.assert_array_equal(many[EXACT][key], value, err_msg=key)
+    assert one[EXACT]['evaluation/table'].shape == (4, 4)
+    np.testing.assert_array_equal(many[EXACT]['evaluation/table'], one[EXACT]['evaluation/table'])
 
 
 @pytest.mark.slow
