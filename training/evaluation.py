@@ -43,26 +43,25 @@ class EvaluationStep:
             return tf.reshape(rows, [-1, *answers.shape[1:]])                                 # [B, ...]
 
         answers = self.task.answers(self.model, batch[0])
-        carried = tf.nest.map_structure(lambda t: among_all(_carrier(t)), answers)
+        # All in one type, as carriers of the same numbers: an all-reduce of several types is refused, or is several.
+        carried = tf.nest.map_structure(lambda t: among_all(tf.cast(_halves(t), self._sum_dtype)), answers)
         totals, carried = context.all_reduce(tf.distribute.ReduceOp.SUM, (totals, carried))
         return totals, tf.nest.map_structure(lambda t, like: _restored(t, like.dtype), carried, answers)
 
 
-def _carrier(t):
-    """A type that an all-reduce adds without loss: int32 and float32, on every kind of hardware."""
-    if t.dtype in (tf.int32, tf.float32):
-        return t
-    if t.dtype in (tf.bool, tf.int8, tf.uint8, tf.int16, tf.uint16):
-        return tf.cast(t, tf.int32)
-    if t.dtype in (tf.float16, tf.bfloat16):
-        return tf.cast(t, tf.float32)
-    if t.dtype in (tf.int64, tf.float64):
-        return tf.bitcast(t, tf.int32)                                                        # [...] -> [..., 2]
-    raise TypeError(f'`answers` must be numbers. Received: {t.dtype.name}')
+EXACT = (tf.bool, tf.int8, tf.uint8, tf.int16, tf.uint16, tf.float16, tf.bfloat16, tf.float32)     # as float32
+SPLIT = (tf.int32, tf.uint32, tf.int64, tf.uint64, tf.float64)
+
+
+def _halves(t):
+    """Numbers that float32 holds exactly: t itself, or its bits in pieces of 16, [...] -> [..., 2 or 4]."""
+    if t.dtype not in (*EXACT, *SPLIT):
+        raise TypeError(f'`answers` must be numbers. Received: {t.dtype.name}')
+    return tf.bitcast(t, tf.uint16) if t.dtype in SPLIT else t
 
 
 def _restored(t, dtype):
-    return tf.bitcast(t, dtype) if dtype in (tf.int64, tf.float64) else tf.cast(t, dtype)
+    return tf.bitcast(tf.cast(t, tf.uint16), dtype) if dtype in SPLIT else tf.cast(t, dtype)
 
 
 class Evaluator:
