@@ -195,12 +195,17 @@ class Trainer:
         if last or self.step % self._options.log_every == 0:
             rate = float(tf.convert_to_tensor(self.optimizer.learning_rate))
             self._log.interval(self.step, rate, self.train_seconds)
-        if last and not int(self.optimizer.iterations):      # it counts updates, also those before a resume
+        if last and not self._updates():      # it counts updates, also those before a resume
             self._give_up(f'none of the {self.total_steps} steps had a gradient that is finite, so nothing was learned',
                           self._describe(self.step - 1))
         evaluated = last or (self.training.eval_every and self.step % self.training.eval_every == 0)
         self._stopped_by = cause(call.flags)
         return self._evaluate_and_save(evaluated, save=last or self._checkpoint_due())
+
+    def _updates(self):
+        """How many updates the optimizer has made; equal on all replicas."""
+        counter = self.optimizer.iterations.value
+        return int(getattr(counter, 'values', (counter,))[0])
 
     def _evaluate_and_save(self, evaluate, save):
         """What is due after a step. Returns whether to go on.
