@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from benchmarks.translation import table
-from data.catalogs import read_corpus
+from data.sources.catalogs import read_corpus
 from tests.conftest import ROOT, clean_environment, copy_project
 
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]

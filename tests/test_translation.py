@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from data.catalogs import read_corpus
+from data.sources.catalogs import read_corpus
 from tests.conftest import ROOT
 from tests.test_front_doors import interrupted, results
 
