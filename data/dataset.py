@@ -52,7 +52,7 @@ class Dataset:
     """Knows no model, no tokenizer that is trained, and no size that a model wants.
 
     train, validation, test: sources, see source.py. fields: {name: kind of field}, what a source's `gather` gives.
-    origin: where it was read from, if the user may want to know; details: a line per file of that, if they are many.
+    origin: where it was read from, if the user may want to know.
     """
 
     name: str
@@ -61,7 +61,6 @@ class Dataset:
     test: Any
     fields: dict
     origin: str = ''
-    details: tuple = ()
 
     def split(self, name):
         return {'train': self.train, 'validation': self.validation, 'test': self.test}[name]

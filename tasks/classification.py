@@ -4,7 +4,6 @@ import os
 import pathlib
 import stat
 
-import numpy as np
 import tensorflow as tf
 
 from data.dataset import Image, Label, Text
@@ -12,9 +11,7 @@ from data.inputs import image_files
 from data.inputs.images import ImageInput, decode_images
 from data.inputs.text import text_inputs
 from errors import UserError
-from tasks.task import Task, cross_entropy, weighted
-
-TOGETHER = 256      # texts that are classified at a time
+from tasks.task import Task, ask_texts, cross_entropy, weighted
 
 
 def classification(settings, dataset, data, tokenizer=None):
@@ -56,7 +53,7 @@ class Classification(Task):
 class ImageClassification(Classification):
     reads = 'images'
     needs = {'image': Image, 'label': Label}
-    asks = {'image': 'An image file (JPEG, PNG, BMP, GIF, WebP); may be given several times.'}
+    asks = ('image',)
 
     def __init__(self, settings, dataset, data, tokenizer=None):
         super().__init__(settings, dataset, data, tokenizer)
@@ -100,7 +97,7 @@ class TextClassification(Classification):
 
     reads = 'texts'
     needs = {'text': Text, 'label': Label}
-    asks = {'text': 'A text; may be given several times.'}
+    asks = ('text',)
 
     def __init__(self, settings, dataset, data, tokenizer=None):
         super().__init__(settings, dataset, data, tokenizer)
@@ -140,12 +137,8 @@ class TextClassification(Classification):
         return {'serving_default': [examples[self.roles['text']]]}
 
     def predict(self, model, text):
-        function, _ = self.serving(model)['serving_default']
-        texts = [one.encode('utf-8', 'surrogateescape') for one in text]
-        outputs = [function(tf.constant(texts[i:i + TOGETHER])) for i in range(0, len(texts), TOGETHER)]
-        label, probabilities, cut = (np.concatenate([part[name] for part in outputs]).tolist()
-                                     for name in ('label', 'probabilities', 'cut'))
-        return {'label': [one.decode() for one in label], 'probabilities': probabilities, 'cut': cut}
+        answers = ask_texts(self.serving(model)['serving_default'][0], text)
+        return {name: answers[name] for name in ('label', 'probabilities', 'cut')}
 
     def describe(self, asked, answer):
         cut = f' (only its first {self.text.length - 1} tokens)' if answer['cut'] else ''

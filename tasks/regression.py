@@ -14,7 +14,7 @@ class Regression(Task):
     needs = {'vector': Vector, 'target': Number}
     best = ('mse', -1)
     training_metrics = ('mse',)
-    asks = {'values': 'Numbers with commas between; may be given several times.'}
+    asks = ('values',)
 
     def __init__(self, settings, dataset, data, tokenizer=None):
         super().__init__(settings, dataset, data, tokenizer)

@@ -7,8 +7,10 @@ and workers in any grouping, and divided once at the end; means cannot.
 import numpy as np
 import tensorflow as tf
 
-import data.rows
+from data.rows import of as rows_of
 from errors import UserError
+
+TOGETHER = 256      # texts that a model is asked about at a time
 
 
 class Task:
@@ -21,7 +23,7 @@ class Task:
         best: (metric, +1 if larger is better else -1): what the best checkpoint is chosen by.
         training_metrics: names beside `loss` in the totals of a training step.
         shown: metrics in a line of the log, beside `loss` and those.
-        asks: {flag of predict.py: its help}: what a person asks a trained model with.
+        asks: flags of predict.py that a person asks a trained model with.
 
     Attributes:
         sizes: what the model's builder is given.
@@ -40,7 +42,7 @@ class Task:
     best = ('loss', -1)
     training_metrics = ()
     shown = ()
-    asks = {}
+    asks = ()
     tables = ()
     tokenizer_files = {}
 
@@ -59,7 +61,7 @@ class Task:
 
     def rows(self, source, training=False):
         """The rows of a source, see data/rows.py."""
-        return data.rows.of(source, self.prepare, list(self.roles.values()))
+        return rows_of(source, self.prepare, list(self.roles.values()))
 
     def batch(self, rows, draws, training=False):
         """Prepared rows -> (x, y, weights) of static shapes; x and y are tensors or dicts of them.
@@ -142,6 +144,18 @@ def match(task, needs, dataset):
 
 def _names(kinds):
     return ' or '.join(kind.__name__.lower() for kind in (kinds if isinstance(kinds, tuple) else (kinds,)))
+
+
+def ask_texts(function, texts):
+    """A served function of strings, asked about some: [str] -> {name: list}.
+
+    Bytes of the command line that are not UTF-8 become U+FFFD.
+    """
+    texts = [text.encode('utf-8', 'surrogateescape') for text in texts]
+    outputs = [function(tf.constant(texts[i:i + TOGETHER])) for i in range(0, len(texts), TOGETHER)]
+    lists = {name: np.concatenate([part[name] for part in outputs]).tolist() for name in outputs[0]}
+    return {name: [value.decode() if isinstance(value, bytes) else value for value in values]
+            for name, values in lists.items()}
 
 
 def weighted(values, weights):

@@ -1,18 +1,16 @@
 """Translation: one sequence of tokens into another, teacher-forced in training, decoded in evaluation and serving."""
 
-import numpy as np
 import tensorflow as tf
 
-import data.rows
 from data.dataset import Text
 from data.inputs.text import text_inputs
 from data.packing import Packed
+from data.rows import Mapped
 from tasks import decoding
 from tasks.scores.translation import corpus_scores
-from tasks.task import Task, cross_entropy, weighted
+from tasks.task import Task, ask_texts, cross_entropy, weighted
 
 CHUNK = 1024      # sentences that are read, or whose tokens become text, at a time
-TOGETHER = 256    # sentences that are translated at a time
 
 
 class Translation(Task):
@@ -31,7 +29,7 @@ class Translation(Task):
     training_metrics = ('token_accuracy',)
     shown = ('perplexity', 'exact_match', 'bleu', 'chrf')
     best = ('bleu', 1)
-    asks = {'text': 'A sentence; may be given several times.'}
+    asks = ('text',)
 
     def __init__(self, settings, dataset, data, tokenizer=None, sampling=None):
         super().__init__(settings, dataset, data, tokenizer)
@@ -54,7 +52,7 @@ class Translation(Task):
     def rows(self, source, training=False):
         if not (training and self._packing):
             return super().rows(source)
-        pairs = data.rows.Mapped(source, self.prepare, list(self.roles.values()))
+        pairs = Mapped(source, self.prepare, list(self.roles.values()))
         return Packed(pairs, self.source.special, self.target.special, max(self.source.length, self.target.length))
 
     def batch(self, rows, draws, training=False):
@@ -138,12 +136,7 @@ class Translation(Task):
         return {'serving_default': [examples[self.roles['source']]]}
 
     def predict(self, model, text):
-        """Sentences, str. Bytes of the command line that are not UTF-8 become U+FFFD."""
-        function, _ = self.serving(model)['serving_default']
-        texts = [one.encode('utf-8', 'surrogateescape') for one in text]
-        outputs = [function(tf.constant(texts[i:i + TOGETHER])) for i in range(0, len(texts), TOGETHER)]
-        outputs = {name: np.concatenate([part[name] for part in outputs]).tolist() for name in outputs[0]}
-        return {**outputs, 'text': [one.decode() for one in outputs['text']]}
+        return ask_texts(self.serving(model)['serving_default'][0], text)
 
     def describe(self, asked, answer):
         cut = f' (only its first {self.source.length - 1} tokens)' if answer['cut'] else ''

@@ -31,7 +31,6 @@ class ImageInput:
         self._encoded = field.encoded
         self._transform = lookup(AUGMENTATIONS, data.augment, 'augment')
         self.sizes = {'input_shape': self.shape}
-        self.fields = [name]
 
     def __call__(self, images):
         """uint8 [B, h, w, c] (c is 1, 3 or 4), or strings [B] of encoded images -> float32 [B, H, W, C]."""

@@ -13,7 +13,6 @@ class VectorInput:
         self._mean = np.mean(vectors, axis=0, dtype=np.float64).astype(np.float32)
         self._deviation = np.maximum(np.std(vectors, axis=0, dtype=np.float64), 1e-6).astype(np.float32)
         self.sizes = {'input_shape': self._mean.shape}
-        self.fields = [name]
 
     def __call__(self, vectors):
         return (tf.cast(vectors, tf.float32) - self._mean) / self._deviation

@@ -48,7 +48,7 @@ def open_gettext(language, data_dir=None):
     sources = [sentence_pairs(pairs) for pairs in splits.values()]
     fingerprint = '-'.join(source.fingerprint for source in sources)
     return Dataset(f'gettext/{language}', *sources, fields={'source': Text('en'), 'target': Text(language)},
-                   origin=f'{len(catalogs)} catalogs, {fingerprint}', details=tuple(map(str, catalogs)))
+                   origin=f'{len(catalogs)} catalogs, {fingerprint}')
 
 
 def read_corpus(language, data_dir=None):
