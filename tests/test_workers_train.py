@@ -119,7 +119,7 @@ def test_what_num_workers_refuses(run_python):
     for flags, environment, message in (
             (['--strategy=cpu'], {}, '`num_workers` needs strategy multiworker. Received: num_workers=2, strategy=cpu'),
             ([], {'TF_CONFIG': '{}'}, '`num_workers` starts a cluster of its own, but TF_CONFIG names one'),
-            (['--num_workers=-1'], {}, '`num_workers` must not be negative')):
+            (['--num_workers=-1'], {}, '`num_workers` must be at least 0 and at most 1,024')):
         done = run_python('train.py', '--model=mlp', '--num_workers=2', *flags, env=environment, check=False)
         assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1
 

@@ -64,7 +64,7 @@ def trace(model, cores=8, hosts=1, **overrides):
     with virtual_tpu.tracing():
         strategy = tf.distribute.TPUStrategy(virtual_tpu.VirtualTPU(cores, hosts))
         devices = selection.Devices('tpu', 'tpu', 'a virtual one', strategy)
-        trainer, _ = assembly.make_trainer(recipe, dataset, task, devices, Workdir('unused'))
+        trainer, _ = assembly.make_trainer(recipe, batches.rows, task, devices, Workdir('unused'))
         trainer.count_flops(spec)
         with tf.device('CPU:0'):
             flags, banned = tf.Variable(tf.zeros([FLAGS])), tf.Variable(tf.zeros([0], tf.int64), shape=[None])

@@ -152,14 +152,18 @@ def _unsound(data, step):
     return '' if found == step else f'its metadata says step {found!r}'
 
 
-def _differences(saved, wanted, prefix=''):
-    """'field: saved there, wanted here' for each field of two nested dicts that both have, but with other values."""
+def _differences(saved, wanted, section=''):
+    """'field: saved there, wanted here' for each field of two nested dicts that both have, but with other values.
+
+    A field's name is unique in a recipe, but for the `kind` of a section, which goes by the section's name.
+    """
     different = []
     for name in (name for name in wanted if name in saved):
         if isinstance(wanted[name], dict) and isinstance(saved[name], dict):
-            different += _differences(saved[name], wanted[name], f'{prefix}{name}.')
+            different += _differences(saved[name], wanted[name], name)
         elif wanted[name] != saved[name]:
-            different.append(f'{prefix}{name}: {saved[name]!r} there, {wanted[name]!r} here')
+            shown = section if name == 'kind' else name
+            different.append(f'{shown}: {saved[name]!r} there, {wanted[name]!r} here')
     return different
 
 

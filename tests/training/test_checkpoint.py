@@ -139,7 +139,7 @@ def test_a_checkpoint_of_another_recipe_is_refused_by_name(tmp_path):
             read()
         file, = tmp_path.glob(f'{kind}-*')
         assert str(error.value) == (f'checkpoint {file} is of another recipe (seed: 1 there, 0 here; '
-                                    'training.steps: 3 there, 4 here): remove it, or put it back where it came from')
+                                    'steps: 3 there, 4 here): remove it, or put it back where it came from')
 
 
 def test_a_checkpoint_of_a_version_that_wrote_no_recipe_is_taken(tmp_path):
