@@ -60,7 +60,7 @@ def trace(model, cores=8, hosts=1, **overrides):
         recipe = dataclasses.replace(recipe, model=section(model))
     dataset, task = assembly.open_data(recipe)
     batches = assembly.Batches(recipe, dataset, task, cores)
-    spec = batches.spec
+    spec, (dataset_fn, *_) = batches.spec, batches.evaluation('test')      # which prepares rows, outside any graph
     with virtual_tpu.tracing():
         strategy = tf.distribute.TPUStrategy(virtual_tpu.VirtualTPU(cores, hosts))
         devices = selection.Devices('tpu', 'tpu', 'a virtual one', strategy)
@@ -76,7 +76,6 @@ def trace(model, cores=8, hosts=1, **overrides):
 
         @tf.function
         def evaluate(count):
-            dataset_fn, *_ = batches.evaluation('test')
             iterator = iter(strategy.distribute_datasets_from_function(lambda c: dataset_fn(c).repeat()))
             return run_batches(strategy, trainer.evaluation_step, iterator, count)
 
