@@ -6,7 +6,6 @@ from settings.fields import Section, field
 
 STEPS = 10 ** 9                 # more than any run has
 BATCH_SIZE = 2 ** 24            # preflight's search for the largest batch goes this far
-FLOAT32 = 3e38                  # what training can compute with
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class Training(Section):
                             least=0, most=STEPS)
     # Optimizer
     optimizer: str = field('adam', 'Name of any optimizer of Keras: sgd, adam, adamw, rmsprop, lion, muon, ...')
-    learning_rate: float = field(1e-3, 'Peak learning rate.', above=0, most=FLOAT32)
+    learning_rate: float = field(1e-3, 'Peak learning rate.', above=0, most=1e30)     # float32 ends at 3e38
     schedule: str = field('constant', 'Learning rate after the warm-up; cosine and linear end at 0.',
                           choices=('constant', 'cosine', 'linear', 'inverse_sqrt'))
     warmup_steps: int = field(0, 'Steps in which the learning rate grows linearly from 0 to its peak.', least=0,

@@ -93,7 +93,7 @@ def test_numbers_that_explode_end_the_run_with_a_report(run_python, tmp_path):
 
 
 def test_a_rate_at_which_nothing_is_learned_is_no_success(run_python, tmp_path):
-    done = run_python('train.py', '--model=mlp', '--learning_rate=1e38', '--steps=20', '--log_every=5',
+    done = run_python('train.py', '--model=mlp', '--learning_rate=1e30', '--steps=20', '--log_every=5',
                       f'--workdir={tmp_path}', check=False)
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
     assert 'not finite; see' in done.stderr or 'is not finite, so no checkpoint' in done.stderr

@@ -9,6 +9,7 @@ import pytest
 import models
 from errors import UserError
 from models.attention import MultiHeadAttention
+from models.batch_norm import BatchNormalization
 from models.dropout import Dropout
 from models.encoder import AddPositions, HidePadding, MeanOfTokens
 from models.lstm import LargestState
@@ -38,6 +39,7 @@ COUNTS = [
 LAYERS = [
     (LargestState, {}), (AddPositions, {}), (HidePadding, {}), (MeanOfTokens, {}),
     (Dropout, {'rate': 0.1}),
+    (BatchNormalization, {}),
     (TokenEmbedding, {'vocabulary_size': 11, 'd_model': 8}),
     (MultiHeadAttention, {'d_model': 8, 'heads': 2}),
     (EncoderLayer, {'d_model': 8, 'd_ff': 16, 'heads': 2}),
@@ -72,8 +74,9 @@ def arguments(cls):
         if base in (keras.Model, keras.layers.Layer):
             break
         if '__init__' in vars(base):
-            names += inspect.signature(base.__init__).parameters
-    return set(names) - {'self', 'args', 'kwargs'}
+            names += [name for name, parameter in inspect.signature(base.__init__).parameters.items()
+                      if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)]
+    return set(names) - {'self'}
 
 
 def changed(value):
