@@ -10,5 +10,5 @@ RECIPE = Recipe(
     data=TextPairs('number_words'),
     model=Transformer(size='tiny'),
     task=Translation(label_smoothing=0.1),
-    training=Training(batch_size=256, steps=1600, optimizer='adam', learning_rate=2e-3, schedule='cosine',
+    training=Training(batch_size=256, steps=2000, optimizer='adam', learning_rate=2e-3, schedule='cosine',
                       warmup_steps=100, clip_norm=1., eval_every=500))

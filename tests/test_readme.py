@@ -11,6 +11,8 @@ import sys
 
 import pytest
 
+import recipes
+from benchmarks import collect
 from benchmarks.translation import table
 from data.sources.catalogs import read_corpus
 from tests.conftest import ROOT, clean_environment, copy_project
@@ -50,6 +52,16 @@ def test_files_and_commands_that_a_page_names_exist(page):
         assert (page.parent / path).exists(), path
     for command in re.findall(r'python (\w+\.py)', text):
         assert (ROOT / command).exists(), command
+
+
+def test_the_results_are_those_of_the_stored_runs_and_of_todays_recipes():
+    assert collect.table() in TEXTS['README.md']
+    for name, results in collect.stored().items():
+        assert results['recipe'] == recipes.load(name)[1].resolved('cpu').as_dict(), f'{name} must be run again'
+
+
+def test_every_recipe_has_a_stored_run():
+    assert set(collect.stored()) == set(recipes.NAMES)
 
 
 def test_the_table_of_translations_is_the_stored_one():
