@@ -9,7 +9,7 @@ import pytest
 
 from data.sources.catalogs import read_corpus
 from tests.conftest import ROOT
-from tests.test_front_doors import interrupted, results
+from tests.test_front_doors import ALONE, interrupted, results
 
 SIZES = {'train': 1500, 'validation': 40, 'test': 150}
 ODD = ['', ' \t\n ', 'x' * 10_000, 'Save \U0001f4be the \U0001f469‍\U0001f469‍\U0001f467 file', 'שמור את הקובץ',
@@ -17,17 +17,12 @@ ODD = ['', ' \t\n ', 'x' * 10_000, 'Save \U0001f4be the \U0001f469‍\U0001f469�
        '\udcff\udcfe broken', 'a\x00b', '%s <b>&</b>', '</s> <pad>']     # \udcff: the byte FF, in argv
 SERVE = '''
 import json, os, sys, tensorflow as tf, tensorflow_text
-try:
-    import assembly
-    sys.exit('the project can be imported here')
-except ModuleNotFoundError:
-    pass
 translate = tf.saved_model.load(sys.argv[1]).signatures['serving_default']
 texts = [text.encode('utf-8', 'surrogateescape') for text in json.loads(open(sys.argv[2]).read())]
 out = translate(texts=tf.constant(texts))
 print(json.dumps([{'text': text.decode(), 'log_probability': score, 'cut': cut} for text, score, cut in zip(
     out['text'].numpy(), out['log_probability'].numpy().tolist(), out['cut'].numpy().tolist())]))
-'''
+''' + ALONE
 
 
 @pytest.fixture(scope='module')
