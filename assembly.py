@@ -92,16 +92,16 @@ class Batches:
 
 def make_trainer(recipe, dataset, task, devices, workdir, jit='auto'):
     """Returns (Trainer, a line that says whether XLA compiles its step, and why)."""
-    recipe = recipe.resolved(devices.kind)
-    compiled, reason = use_jit(jit, recipe.model, devices.kind)
+    recipe = recipe.resolved(devices.hardware)
+    compiled, reason = use_jit(jit, recipe.model, devices.hardware)
     trainer = Trainer(recipe, devices, task, lambda: build_model(recipe, task), workdir=workdir.path, jit=compiled,
                       total_steps=training_steps(recipe, dataset))
     return trainer, f'XLA {"on" if compiled else "off"}: {reason}'
 
 
-def make_deterministic(kind='cpu'):
-    """Equal inputs give equal bits (E2), in this process, from now on, on this kind of hardware."""
-    if kind != 'tpu':      # which is so by itself; and XLA then refuses the gradient of max-pooling
+def make_deterministic(hardware='cpu'):
+    """Equal inputs give equal bits (E2), in this process, from now on, on this hardware."""
+    if hardware != 'tpu':      # which is so by itself; and XLA then refuses the gradient of max-pooling
         tf.config.experimental.enable_op_determinism()
 
 

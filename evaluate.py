@@ -24,7 +24,7 @@ def main(arguments):
     from data import pipeline
     from training.evaluation import EvaluationStep, Evaluator
     devices = selection.select(args.strategy, args.virtual_devices, args.tpu)
-    assembly.make_deterministic(devices.kind)
+    assembly.make_deterministic(devices.hardware)
     search = {name: args[name].value for name in ('beam_size', 'length_penalty') if args[name].present}
     with devices.strategy.scope():
         recipe, dataset, task, model, step = assembly.load(args.workdir, args.checkpoint, args.data_dir, **search)

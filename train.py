@@ -47,7 +47,7 @@ def run(recipe, options=Options(), name='run'):
         import assembly
         from strategies import selection
     devices = selection.select(options.strategy, options.virtual_devices, options.tpu)
-    assembly.make_deterministic(devices.kind)
+    assembly.make_deterministic(devices.hardware)
 
     with selection.worker_errors(devices):
         return _train(recipe, options, name, workdir, devices)

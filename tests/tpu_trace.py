@@ -16,8 +16,8 @@ import tensorflow as tf
 import assembly
 import models
 import recipes
-from strategies import selection, virtual_tpu
-from tests import flawed
+from strategies import selection
+from tests import flawed, virtual_tpu
 from training.evaluation import run_batches
 from training.interrupt import FLAGS
 from training.loop import run_steps

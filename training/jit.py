@@ -12,15 +12,15 @@ FASTER_WITH_XLA_ON_GPU = {'mlp': True, 'lstm': False, 'transformer': True}
 IMPOSSIBLE = {'cnn': 'XLA has no deterministic gradient of max-pooling'}
 
 
-def use_jit(choice, model, kind):
-    """Returns (bool, reason) for a flag value, a model's name and the hardware's kind.
+def use_jit(choice, model, hardware):
+    """Returns (bool, reason) for a flag value, a model's name and the hardware.
 
     Raises:
         UserError: XLA is asked for, and the installed TensorFlow has none for this hardware.
     """
-    if kind == 'tpu':
+    if hardware == 'tpu':
         return False, 'TPUStrategy compiles the whole step itself'
-    if kind == 'cpu' and choice != 'off' and _is_tpu_wheel():
+    if hardware == 'cpu' and choice != 'off' and _is_tpu_wheel():
         if choice == 'on':
             raise UserError('`jit` on needs XLA for the CPU, which the tensorflow-tpu wheel does not have. '
                             'Received: jit=on')
@@ -29,10 +29,10 @@ def use_jit(choice, model, kind):
         return choice == 'on', 'asked for'
     if model in IMPOSSIBLE:
         return False, IMPOSSIBLE[model]
-    measured = {'cpu': FASTER_WITH_XLA_ON_CPU, 'gpu': FASTER_WITH_XLA_ON_GPU}[kind]
-    faster = measured.get(model, kind == 'gpu')
-    comparison = f'{model} is {"faster" if faster else "slower"} with XLA on {kind}'
-    return faster, comparison + (', as measured' if kind == 'cpu' and model in measured else ', we expect')
+    measured = {'cpu': FASTER_WITH_XLA_ON_CPU, 'gpu': FASTER_WITH_XLA_ON_GPU}[hardware]
+    faster = measured.get(model, hardware == 'gpu')
+    comparison = f'{model} is {"faster" if faster else "slower"} with XLA on {hardware}'
+    return faster, comparison + (', as measured' if hardware == 'cpu' and model in measured else ', we expect')
 
 
 def _is_tpu_wheel():

@@ -51,7 +51,7 @@ class Trainer:
         _check_batch_norm(self.model, recipe, devices, jit)
         _check_max_pooling(self.model, jit)
         self.state = TrainState(self.model, self.optimizer, loss_scale)
-        sums = sum_dtype(recipe.accumulate, devices.kind)
+        sums = sum_dtype(recipe.accumulate, devices.hardware)
         self.train_step = TrainStep(self.model, self.optimizer, task, batch_size=recipe.batch_size,
                                     replicas=devices.replicas, seed=recipe.seed, clip_norm=recipe.clip_norm,
                                     accumulate=recipe.accumulate, jit=jit, loss_scale=loss_scale, sum_dtype=sums)
@@ -91,7 +91,7 @@ class Trainer:
     def count_flops(self, batch):
         """Sets `flops_per_step`: all replicas' forward and backward passes. batch: the TensorSpecs of a replica's."""
         # Those that this process traces: a TPU's replicas are one program.
-        replicas = 1 if self.devices.kind == 'tpu' else self.devices.replicas // self.devices.workers
+        replicas = 1 if self.devices.hardware == 'tpu' else self.devices.replicas // self.devices.workers
 
         @tf.function
         def everywhere(batch, step, first_row):

@@ -15,7 +15,7 @@ import time
 import tensorflow as tf
 
 from errors import RunError, UserError
-from strategies import graph_rules
+from strategies import graphs, tpu_rules
 
 EXTRA = 'pip install -e ".[tpu]"'
 # libtpu's two ways to say so; in the second the arguments are not counted, so that it says the least that is needed.
@@ -89,7 +89,7 @@ def lower(step, *arguments):
     # Specs, and flat: TensorFlow takes no other form without tensors, and a large batch need not exist anywhere.
     program, specs = tf.function(flat, jit_compile=True), tf.nest.flatten(arguments)
     graph = program.get_concrete_function(*specs).graph
-    if found := graph_rules.violations(graph):
+    if found := tpu_rules.violations(graph):
         raise CannotCompile(str(found[0]))
     try:
         return program.experimental_get_compiler_ir(*specs)(stage='hlo_serialized')
@@ -161,7 +161,7 @@ def _located(graph, message):
     """TensorFlow's message in one line, with the line of source of the operation that it names."""
     named = re.search(r'\{\{node ([^}]+)\}\}', message)
     op = _find(graph, named.group(1)) if named else None
-    source = graph_rules.source_line(op) if op else ''
+    source = tpu_rules.source_line(op) if op else ''
     return _first_line(message) + (f' ({source})' if source else '')
 
 
@@ -169,8 +169,8 @@ def _find(graph, name):
     for op in graph.get_operations():
         if op.name == name:
             return op
-        for function in graph_rules.called_functions(op):
-            body = graph_rules.function_graph(graph, function)
+        for function in graphs.called_functions(op):
+            body = graphs.function_graph(graph, function)
             if body is not None and (found := _find(body, name)):
                 return found
     return None

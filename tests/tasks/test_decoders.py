@@ -10,7 +10,7 @@ import tensorflow as tf
 from data.text import END, PADDING, START
 from errors import UserError
 from models.transformer import Transformer
-from strategies import graph_rules
+from strategies import tpu_rules
 from tasks import decoding
 
 LENGTH, WORDS = 9, 8
@@ -119,7 +119,7 @@ def test_no_sentences(decoded):
 
 def test_nothing_that_a_tpu_cannot_run(decoded):
     graph = decoded[2].get_concrete_function(tf.TensorSpec([32, 6], tf.int32)).graph
-    assert graph_rules.violations(graph) == []
+    assert tpu_rules.violations(graph) == []
 
 
 @pytest.mark.parametrize('policy', ['mixed_float16', 'mixed_bfloat16'])

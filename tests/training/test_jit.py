@@ -5,12 +5,12 @@ from errors import UserError
 from training.jit import use_jit
 
 
-@pytest.mark.parametrize('kind', ['cpu', 'gpu', 'tpu'])
+@pytest.mark.parametrize('hardware', ['cpu', 'gpu', 'tpu'])
 @pytest.mark.parametrize('model', models.MODELS)
-def test_auto_decides_for_every_model_and_says_why(model, kind):
-    chosen, reason = use_jit('auto', model, kind)
+def test_auto_decides_for_every_model_and_says_why(model, hardware):
+    chosen, reason = use_jit('auto', model, hardware)
     assert isinstance(chosen, bool) and reason
-    assert not (chosen and (kind == 'tpu' or model == 'cnn'))
+    assert not (chosen and (hardware == 'tpu' or model == 'cnn'))
 
 
 def test_a_user_is_obeyed_but_on_a_tpu():
