@@ -160,7 +160,7 @@ def data_errors(dataset):
                                     if hasattr(source, 'find_unreadable'))), None)
         if broken is None:
             raise
-        raise RunError(f'{broken} cannot be read as an image any more; mend or remove it') from None
+        raise RunError(f'{broken} cannot be read as an image any more; fix or remove it') from None
 
 
 def _find(checkpoints, which):

@@ -68,7 +68,7 @@ def define():
     flags.DEFINE_string('recipe', None, f'Recipe to check: {", ".join(recipes.RECIPES)}. Each of its fields is a flag.')
     frontdoor.define_flags(Recipe, inherit=True)
     flags.DEFINE_list('topology', 'v5e:2x4', f'TPU slice, chip and shape; chips: {", ".join(topologies.CHIPS)}.')
-    flags.DEFINE_list('per_chip_batch', [], 'Examples a step of each chip, instead of the global --batch_size.')
+    flags.DEFINE_list('per_chip_batch', [], 'Examples per step on each chip, instead of the global --batch_size.')
     flags.DEFINE_boolean('find_batch_size', False, 'Find the largest batch that fits, by compiling, and report it.')
     flags.DEFINE_boolean('json', False, 'Print the report as JSON.')
     flags.DEFINE_boolean('sweep', False, 'Check every topology with every per_chip_batch; write sweep.csv, sweep.png.')

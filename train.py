@@ -57,7 +57,7 @@ def _train(recipe, options, name, workdir, devices):
     """Stages 3 to 8, on the devices. Several workers do the same in step; only the chief touches the run's folder."""
     import assembly
     # 3. The data, and what its outputs mean.
-    recipe = workdir.going_on(recipe)
+    recipe = workdir.resumed_recipe(recipe)
     dataset, task = assembly.open_data(recipe, options.data_dir, workdir.tokenizer())
     batches = assembly.Batches(recipe, dataset, task, devices.replicas)
 
@@ -98,7 +98,7 @@ def _print_head(name, workdir, recipe, devices, dataset, trainer, jit):
     print(f'model     {recipe.model}, {trainer.model.count_params():,} parameters, {recipe.precision}; {jit}')
     print(f'step      {trainer.flops_per_step / 1e9:,.3f} GFLOP; global batch {recipe.batch_size} = '
           f'{devices.replicas} x {recipe.batch_size // devices.replicas}')
-    print(f'workdir   {workdir.path}, ' + (f'going on at step {trainer.step:,}' if trainer.step else 'a new run') +
+    print(f'workdir   {workdir.path}, ' + (f'resuming at step {trainer.step:,}' if trainer.step else 'a new run') +
           f' of {trainer.total_steps:,}', flush=True)
 
 

@@ -27,7 +27,7 @@ def transformer(source_vocabulary_size, target_vocabulary_size, size='tiny', dro
     """A built `Transformer` of a named size; `dropout` replaces that of the size.
 
     With L layers of D and F: L * (12 * D**2 + 4 * D * F + 2 * F + 12 * D) parameters, 4 * D more for norm='pre', and
-    D a word of each vocabulary (of the one vocabulary when shared). For norm='pre' and two vocabularies of 1,000:
+    D per word of each vocabulary (of the one vocabulary when shared). For norm='pre' and two vocabularies of 1,000:
 
     | size  | L | D    | F    | heads | dropout | parameters  |
     |-------|---|------|------|-------|---------|-------------|

@@ -47,7 +47,7 @@ class Machine:
 
     @property
     def generation(self):
-        """Of its TPU chips; '' if unknown."""
+        """The generation of its TPU chips; '' if unknown."""
         named = re.match(r'v5litepod|v5p|v6e|tpu7x|v\d', self.environment.get('TPU_ACCELERATOR_TYPE', ''))
         return self.tpu_chips[0] if self.tpu_chips else (named[0].replace('litepod', 'e') if named else '')
 

@@ -82,8 +82,8 @@ def worker_errors(devices):
     except lost as error:
         if devices.workers == 1:
             raise
-        raise RunError('another worker was lost, so that this one cannot go on; start all workers again, and the run '
-                       f'goes on from its newest checkpoint ({type(error).__name__})') from error
+        raise RunError('another worker was lost, so that this one cannot continue; start all workers again, and the '
+                       f'run resumes from its newest checkpoint ({type(error).__name__})') from error
 
 
 def _auto(virtual_devices, tpu):

@@ -75,7 +75,7 @@ def test_our_numbers_are_right(finished, row):
 def test_fit_still_has_the_hazard(finished, row):
     _, saved = finished
     assert HAZARD[row](saved['measured'][row]['fit']), (
-        f'fit no longer does what the row {row!r} says: if Keras mended it, take the row out of benchmarks/hazards.py '
+        f'fit no longer does what the row {row!r} says: if Keras fixed it, take the row out of benchmarks/hazards.py '
         f'and the README. Received: {saved["measured"][row]["fit"]}')
 
 

@@ -62,7 +62,7 @@ def wait_for_checkpoint(workdir, step, processes):
         time.sleep(0.05)
 
 
-def test_a_signal_to_one_worker_stops_all_and_any_devices_go_on(run_python, tmp_path):
+def test_a_signal_to_one_worker_stops_all_and_any_devices_resume(run_python, tmp_path):
     run_python('train.py', *MLP, f'--workdir={tmp_path / "whole"}')
     workdir = tmp_path / 'stopped'
     processes = start_by_tf_config(workdir, MLP)
@@ -75,7 +75,7 @@ def test_a_signal_to_one_worker_stops_all_and_any_devices_go_on(run_python, tmp_
                       check=False)
     assert stop.returncode == 75 and 'stopped by max_minutes; saved at step' in stop.stdout
     done = run_python('train.py', *MLP, f'--workdir={workdir}')
-    assert 'going on at step' in done.stdout
+    assert 'resuming at step' in done.stdout
     for key in ('weights_sha256', 'eval', 'best'):
         assert results(workdir)[key] == results(tmp_path / 'whole')[key]
 

@@ -86,7 +86,7 @@ def assigned(state):
 
 
 def facts(graph):
-    """Of each strategy.run in the graph."""
+    """The facts of each strategy.run in the graph."""
     found = {}
     for cluster in virtual_tpu.clusters(graph):
         brought = ('Placeholder', 'IteratorGetNext', 'TPUReplicatedInput')

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from training.micro_batches import summed
 
-# Sums leave the graph every so many batches: float32 counts exactly only up to 2^24.
+# Sums leave the graph every N batches: float32 counts exactly only up to 2^24.
 BATCHES_PER_CALL = 64
 
 

@@ -12,7 +12,7 @@ import threading
 import numpy as np
 import tensorflow as tf
 
-# In order of precedence: of several, the first is what the run says it was stopped by.
+# By precedence: when several apply, the run reports the first.
 CAUSES = ('SIGINT', 'SIGTERM', 'max_minutes')
 PAUSE = len(CAUSES)
 FLAGS = PAUSE + 1      # how many there are
@@ -55,7 +55,7 @@ class Interrupt:
 
     @contextlib.contextmanager
     def pause_after(self, seconds):
-        """Lets a call that is open after so many seconds return, to log and to save."""
+        """Lets a call that is open after `seconds` return, to log and to save."""
         self._set(PAUSE, 0.)
         timer = threading.Timer(seconds, self._set, [PAUSE])
         timer.daemon = True

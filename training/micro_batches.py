@@ -13,7 +13,7 @@ from errors import UserError
 
 
 def pieces_of_a_replica(accumulate, replicas):
-    """Of the `accumulate` micro-batches of the global batch, how many each replica computes, one after another.
+    """How many of the global batch's `accumulate` micro-batches each replica computes in sequence.
 
     On more replicas than micro-batches each computes a part of one.
 

@@ -65,7 +65,7 @@ class Trainer:
 
     @property
     def examples_per_second(self):
-        """Of this process, without the call that compiled."""
+        """Throughput of this process, excluding the call that compiled."""
         return self._timed_steps * self.recipe.batch_size / self._timed_seconds if self._timed_seconds else 0.
 
     def restore(self, fingerprint):
@@ -147,7 +147,7 @@ class Trainer:
             raise Stopped(self._stopped_by, self.step)
 
     def _on_call(self, call, seconds, first):
-        """After each call: whatever is due. Returns whether to go on."""
+        """After each call: whatever is due. Returns whether to continue."""
         self.step += call.steps
         self.train_seconds += seconds
         if first:
@@ -203,7 +203,7 @@ class Trainer:
             self.checkpoints.save(self.step, arrays, metadata, best=best)
 
     def _roll_back(self, bad):
-        """Goes back to the newest checkpoint, to go on without the batch of step `bad`."""
+        """Goes back to the newest checkpoint, to resume without the batch of step `bad`."""
         banned = self.banned | {bad}
         if all(bad - n in banned for n in range(self._options.nan_limit)):
             self._give_up(f'the last {self._options.nan_limit} batches up to step {bad} had a gradient that is not '
@@ -214,7 +214,7 @@ class Trainer:
         self._runner.seek(self.step, self.banned)
         self._log.rewind(self.step, self._interval)
         self._log.line(f'warning: the gradient of step {bad} is not finite: back to step {self.step}, '
-                       'to go on without that batch')
+                       'to resume without that batch')
 
     def _describe(self, step):
         return describe_step(self.devices.strategy, self.train_step, self._runner, self._examples, step)

@@ -29,16 +29,16 @@ NO_MACHINE = {'TPU_SKIP_MDS_QUERY': '1', 'TPU_WORKER_HOSTNAMES': 'localhost', 'T
 
 
 class CannotCompile(RunError):
-    """The step is no program for a TPU. The message names the operation and the line of source."""
+    """The step is not a program for a TPU. The message names the operation and the line of source."""
 
 
 class DoesNotFit(RunError):
-    """The program needs more memory than a chip has. needed, limit: bytes a chip."""
+    """The program needs more memory than a chip has. needed, limit: bytes per chip."""
 
     def __init__(self, needed, limit):
         gib = 2 ** 30
-        super().__init__(f'the program needs at least {needed / gib:.2f} GiB a chip, {(needed - limit) / gib:.2f} GiB '
-                         f'more than the {limit / gib:.2f} GiB that it can use')
+        super().__init__(f'the program needs at least {needed / gib:.2f} GiB per chip, '
+                         f'{(needed - limit) / gib:.2f} GiB more than the {limit / gib:.2f} GiB that it can use')
         self.needed, self.limit = needed, limit
 
 

@@ -34,7 +34,7 @@ def random_model(kind=Transformer, words=WORDS, seed=3, **options):
 
 
 def sources(batch=32, length=6):
-    """Of each number of tokens, from an empty one to one that fills its row."""
+    """Sources of every number of tokens, from an empty one to one that fills its row."""
     random = np.random.default_rng(1)
     tokens = random.integers(3, WORDS, (batch, length), dtype='int32')
     return tf.constant(np.where(np.arange(length) < np.arange(batch)[:, None] % (length + 1), tokens, PADDING))
