@@ -90,15 +90,15 @@ def evaluation_batches(task, source, batch_size):
 
 def make_trainer(recipe, rows, task, devices, workdir, jit='auto'):
     """Returns (Trainer, a line that says whether XLA compiles its step, and why)."""
-    recipe = recipe.resolved(devices.kind)
+    recipe = recipe.resolved(devices.hardware)
     trainer = Trainer(recipe.training, devices, task, lambda: build_model(recipe, task), workdir=workdir.path, jit=jit,
                       total_steps=training_steps(recipe, rows), recipe=recipe.to_json())
     return trainer, f'XLA {"on" if trainer.jit else "off"}: {trainer.jit_reason}'
 
 
-def make_deterministic(kind='cpu'):
-    """Equal inputs give equal bits (E2), in this process, from now on, on this kind of hardware."""
-    if kind != 'tpu':      # which is so by itself; and XLA then refuses the gradient of max-pooling
+def make_deterministic(hardware='cpu'):
+    """Equal inputs give equal bits (E2), in this process, from now on, on this hardware."""
+    if hardware != 'tpu':      # which is so by itself; and XLA then refuses the gradient of max-pooling
         tf.config.experimental.enable_op_determinism()
 
 
@@ -160,7 +160,7 @@ def data_errors(dataset):
                                     if hasattr(source, 'find_unreadable'))), None)
         if broken is None:
             raise
-        raise RunError(f'{broken} cannot be read as an image any more; mend or remove it') from None
+        raise RunError(f'{broken} cannot be read as an image any more; fix or remove it') from None
 
 
 def _find(checkpoints, which):

@@ -32,7 +32,7 @@ def main():
     from data import pipeline
     from training.evaluation import EvaluationStep, Evaluator
     devices = selection.select(options.strategy, options.virtual_devices, options.tpu)
-    assembly.make_deterministic(devices.kind)
+    assembly.make_deterministic(devices.hardware)
     with devices.strategy.scope():
         recipe, dataset, task, model, step = assembly.load(
             options.workdir, args.checkpoint, options.data_dir, **search)

@@ -71,13 +71,13 @@ class Rehearsal:
         return {**found, 'largest_per_chip_batch': batch}
 
     def sweep(self, recipe, topologies, per_chip_batches):
-        """Reports of the recipe on each topology, with each batch a chip; by default the recipe's global one."""
+        """Reports of the recipe on each topology, with each batch per chip; by default the recipe's global one."""
         return [self.check(recipe.replace(batch_size=batch * topology.chips) if batch else recipe, topology)
                 for topology in topologies for batch in per_chip_batches or [0]]
 
     def _largest(self, recipe, topology, devices, start):
         def try_batch(batch):
-            self._say(f'trying {batch} examples a chip')
+            self._say(f'trying {batch} examples per chip')
             try:
                 steps = _Steps(recipe.replace(batch_size=batch * topology.chips), topology, self._data_dir)
                 needed = steps.compile_training(devices).memory
@@ -165,14 +165,14 @@ class _Steps:
                 'uncounted_loops': list(costs.unknown_loops), 'lint': [vars(a) for a in advice]}
 
     def _memory(self, program):
-        """Bytes a chip, by what they hold."""
+        """Bytes per chip, by what they hold."""
         known = self.known_memory()
         # What is left of the arguments is the padding of tiles, and the step's few scalars.
         return {**known, 'padding': program.arguments - sum(known.values()), 'activations': program.temporaries,
                 'outputs': program.outputs, 'code': program.code, 'total': program.memory}
 
     def known_memory(self):
-        """Of the bytes a chip, those that need no compiler."""
+        """The part of the bytes per chip that needs no compiler."""
         model, optimizer = self._trainer.model, self._trainer.optimizer
         weights, slots = (sum(math.prod(v.shape) * tf.as_dtype(v.dtype).size for v in variables)
                           for variables in (model.weights, optimizer.variables))

@@ -49,7 +49,7 @@ def run(recipe, options=Options(), name='run', note=None):
         import assembly
         from strategies import selection
     devices = selection.select(options.strategy, options.virtual_devices, options.tpu)
-    assembly.make_deterministic(devices.kind)
+    assembly.make_deterministic(devices.hardware)
 
     try:
         with selection.worker_errors(devices):
@@ -62,7 +62,7 @@ def _train(recipe, options, name, note, workdir, devices):
     """Stages 3 to 8, on the devices. Several workers do the same in step; only the chief touches the run's folder."""
     import assembly
     # 3. The data, and what its outputs mean.
-    recipe = workdir.going_on(recipe).resolved(devices.kind)
+    recipe = workdir.resumed_recipe(recipe).resolved(devices.hardware)
     dataset, task = assembly.open_data(recipe, options.data_dir, workdir.tokenizer())
     batches = assembly.Batches(recipe, dataset, task, devices.replicas)
 
@@ -109,7 +109,7 @@ def _print_head(name, note, workdir, recipe, devices, dataset, batches, trainer,
     print(f'model     {recipe.model.kind}, {trainer.model.count_params():,} parameters, {precision}; {jit}')
     print(f'step      {trainer.flops_per_step / 1e9:,.3f} GFLOP; global batch {batch} = '
           f'{devices.replicas} x {batch // devices.replicas}')
-    print(f'workdir   {workdir.path}, ' + (f'going on at step {trainer.step:,}' if trainer.step else 'a new run') +
+    print(f'workdir   {workdir.path}, ' + (f'resuming at step {trainer.step:,}' if trainer.step else 'a new run') +
           f' of {trainer.total_steps:,}', flush=True)
 
 

@@ -102,7 +102,7 @@ class Workdir:
                 raise UserError(f'`workdir` {self.path} belongs to another recipe ({"; ".join(different)}). '
                                 'Choose another --workdir, or remove that folder')
 
-    def going_on(self, recipe):
+    def resumed_recipe(self, recipe):
         """`recipe`, with what the run in this folder has already decided for `auto`."""
         return self.recipe() if (self.path / 'recipe.json').exists() else recipe
 

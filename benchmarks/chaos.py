@@ -48,7 +48,7 @@ PLAN = (('mlp', 'checkpoint write'), ('moving', 'random'), ('moving', 'checkpoin
         ('transformer', 'random'), ('transformer', 'evaluation'), ('moving', 'random'), ('moving', 'evaluation'),
         ('moving', 'results'), ('mlp', 'random'), ('mlp', 'random'))
 _LATE = ('evaluation', 'export', 'results')      # a run is killed there last, for little is left of it then
-# Random moments lie within this share of the reference's time, from when it says how it began. A run that goes on has
+# Random moments lie within this share of the reference's time, from when it says how it began. A resumed run has
 # less left than the reference; most of the rest is the export, at which other kills are aimed.
 RANDOM = 0.6
 TRIES = 10                                       # runs of a setting that may end before the moment of their kill

@@ -81,7 +81,7 @@ class Victim:
 
     @property
     def said(self):
-        """How it began: 'a new run of 60', 'going on at step 15 of 60', 'nothing to do'; '' before it says so."""
+        """How it began: 'a new run of 60', 'resuming at step 15 of 60', 'nothing to do'; '' before it says so."""
         for line in self.output.splitlines():
             if 'workdir   ' in line:
                 return line.rpartition(', ')[2]
@@ -127,11 +127,11 @@ class Victim:
         """Waits for the aim and freezes the run there. Returns (place, {process: pid}), or None if it ended before.
 
         Args:
-            aim: 'random', a moment that comes so many seconds after the run has begun to train; else one of PLACES.
+            aim: 'random', `moment` seconds after the run has begun to train; else one of PLACES.
             draw: random.Random.
         """
         begun = self.wait_until_it_says_how_it_began()
-        passed = draw.randrange(1, 3)      # so many checkpoints are written before one aims at anything
+        passed = draw.randrange(1, 3)      # checkpoints that are written before anything is aimed at
         unread = 0
         while self.running():
             if self._due(aim, self.seconds - begun - moment, passed, draw):

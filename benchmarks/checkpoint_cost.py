@@ -57,8 +57,8 @@ def main():
           'share_at_one_a_minute': share, 'held_up_milliseconds': held_up, 'write_milliseconds': writes,
           'taken_milliseconds': taken}, ratio=('checkpoints', 'none'))
     for name, value in costs.items():
-        print(f'{name:<12} {value:12,.3f} milliseconds a checkpoint of {size / 1e6:.1f} MB'
-              + (f', {share[name]:.4%} of the time at one a minute' if name in share else ''))
+        print(f'{name:<12} {value:12,.3f} milliseconds per checkpoint of {size / 1e6:.1f} MB'
+              + (f', {share[name]:.4%} of the time at one per minute' if name in share else ''))
 
 
 class Loop:
@@ -90,7 +90,7 @@ class Loop:
         """Trains `steps` steps; the first compiles and is not timed.
 
         Returns:
-            (milliseconds a step, those of each checkpoint for which the loop was held up, those of each write). The
+            (milliseconds per step, those of each checkpoint for which the loop was held up, those of each write). The
             checkpoint at the end is left out: every run has it.
         """
         from settings import Options

@@ -41,7 +41,7 @@ def main():
                           'sentences_as_with_cache': equal}
         for name, value in medians.items():
             spread = max(seconds[name]) - min(seconds[name])
-            print(f'{size:<6} {search:<12} {name:<14} {value:8.3f} s a batch of {batch_size}, range {spread:.3f}; '
+            print(f'{size:<6} {search:<12} {name:<14} {value:8.3f} s per batch of {batch_size}, range {spread:.3f}; '
                   f'{equal[name]:.0%} of the sentences as with the cache')
         print(f'{size:<6} {search:<12} without the cache / with it: {record[search]["ratio"]}')
     write(f'decoding_{size}', record)
@@ -108,7 +108,7 @@ def measure(loops, source, turns):
 def define():
     flags.DEFINE_string('size', 'tiny', 'Size of the Transformer: tiny, small, base or big.')
     flags.DEFINE_integer('turns', 5, 'Batches that each loop decodes.')
-    flags.DEFINE_integer('batch_size', 16, 'Sentences a batch.')
+    flags.DEFINE_integer('batch_size', 16, 'Sentences per batch.')
     flags.DEFINE_integer('length', 64, 'Tokens of each source and of each translation.')
 
 

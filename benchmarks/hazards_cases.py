@@ -40,7 +40,7 @@ def clipping():
 
 
 def dropout(layer):
-    """One step on two rows of ones, a row a replica, after which w = mask of row 0 + 2 * mask of row 1."""
+    """One step on two rows of ones, one row per replica, after which w = mask of row 0 + 2 * mask of row 1."""
     return Case(lambda: linear(size=UNITS, before=[layer(0.5, seed=SEED, name='dropout')]),
                 np.ones([2, UNITS], np.float32), np.float32([1, 2]), batch_size=2, learning_rate=0.5)
 

@@ -21,7 +21,7 @@ def recipe_loop(model, jit='auto', devices=None, rows=0):
     devices = devices or selection.select('cpu')
     batch_size = (rows or recipe.training.batch_size) * devices.replicas
     plain = {'augment': 'none'} if 'augment' in recipe.fields() else {}
-    recipe = recipe.replace(accumulate=1, batch_size=batch_size, **plain).resolved(devices.kind)
+    recipe = recipe.replace(accumulate=1, batch_size=batch_size, **plain).resolved(devices.hardware)
     assembly.make_deterministic()
     dataset, task = assembly.open_data(recipe)
     batches = assembly.Batches(recipe, dataset, task, devices.replicas)

@@ -9,7 +9,7 @@ Three arrangements run in turns; every process is held on one core and keeps its
     two alone    two such processes at the same time, which do not know of each other
     two workers  two processes under MultiWorkerMirroredStrategy, global batch 2B
 
-Efficiency is the examples a second of `two workers` over twice those of `one`. What two processes on one machine take
+Efficiency is the examples per second of `two workers` over twice those of `one`. What two processes on one machine take
 from each other (memory bandwidth, clock) is in `two alone`, so `two workers` over `two alone` is what working together
 costs. Processes wait for their turn asleep. Linux only: elsewhere a process cannot be held on a core.
 """
@@ -32,8 +32,8 @@ from strategies.workers import free_addresses
 ALONE, WORKER = 'alone', 'worker'
 ONE, TWO_ALONE, TWO_WORKERS = ARRANGEMENTS = 'one', 'two alone', 'two workers'
 WARM_UP = 3            # calls before the first turn: the first compiles
-ALL_REDUCES = 30       # a turn
-COLUMNS = ('model', 'batch', 'ms: one', 'two alone', 'two workers', 'efficiency', 'workers/alone', 'MB a step',
+ALL_REDUCES = 30       # per turn
+COLUMNS = ('model', 'batch', 'ms: one', 'two alone', 'two workers', 'efficiency', 'workers/alone', 'MB per step',
            'ms all-reduce')
 
 
@@ -215,7 +215,7 @@ def _all_reduces(strategy, variables):
 
 def define():
     flags.DEFINE_string('model', '', f'Measure one model: {", ".join(DEFAULT)}. Default: all.')
-    flags.DEFINE_integer('batch_size', 0, 'Examples a step of each process; 0 is the batch of the recipe.')
+    flags.DEFINE_integer('batch_size', 0, 'Examples per step of each process; 0 is the batch of the recipe.')
     flags.DEFINE_integer('turns', 8, 'Turns of each arrangement.')
     flags.DEFINE_float('seconds', 1., 'About how long a turn lasts.')
     flags.DEFINE_integer('core', -1, 'Be one process, on this core; the command starts them itself.')

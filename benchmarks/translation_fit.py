@@ -29,8 +29,8 @@ from training.evaluation import EvaluationStep, Evaluator       # noqa: E402
 from training.trainer import make_schedule  # noqa: E402
 from workdir import Workdir                 # noqa: E402
 
-# Sentences a step. After 110 s beside other work, 64 with our recipe's peak rate, 3e-3, had a lower validation loss
-# than 64 and 32 with 1e-3 and 128 with 2e-3. Of 297, as many as our rows hold, a step took 3.5 s: few updates.
+# Sentences per step. After 110 s beside other work, 64 with our recipe's peak rate, 3e-3, had a lower validation loss
+# than 64 and 32 with 1e-3 and 128 with 2e-3. With 297, as many as our rows hold, a step took 3.5 s: few updates.
 BATCH = 64
 DECODED = 256      # sentences at a time
 
@@ -54,7 +54,7 @@ def _greedily(run):
 
 def fit(run, seconds):
     workdir = Workdir(run)
-    recipe = workdir.going_on(load(RECIPE)[1])      # of no run yet for `--only_baseline`
+    recipe = workdir.resumed_recipe(load(RECIPE)[1])      # of no run yet for `--only_baseline`
     training = recipe.training
     dataset, task = assembly.open_data(recipe, tokenizer=workdir.tokenizer())
     source, target = prepared(task.rows(dataset.train)).values()                      # int32 [N, S], [N, T]

@@ -9,7 +9,7 @@ import os
 
 import numpy as np
 import tensorflow as tf
-# Private, because the public class takes one CPU device a worker; tests/test_equality_replicas.py pins the behaviour.
+# Private, because the public class takes one CPU device per worker; tests/test_equality_replicas.py pins the behaviour.
 from tensorflow.python.distribute.collective_all_reduce_strategy import CollectiveAllReduceExtended
 
 from errors import UserError

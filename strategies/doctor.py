@@ -17,7 +17,7 @@ import subprocess
 import sys
 import textwrap
 
-from strategies import findings
+from strategies import diagnosis
 
 WIDTH, MARGIN = 100, 14
 CHILD_SECONDS = 120.      # an import takes 4 to 12 s, a TPU's bring-up tens of seconds more
@@ -45,7 +45,7 @@ def look():
     pci = [tuple(_read(f'{folder}/{name}') for name in ('vendor', 'device'))
            for folder in glob.glob('/sys/bus/pci/devices/*')]
     gpus = [device for vendor, device in pci if vendor == NVIDIA]
-    return findings.Machine(
+    return diagnosis.Machine(
         packages=_packages(), environment=dict(os.environ),
         tpu_files=tuple(sorted(glob.glob('/dev/accel[0-9]*') + glob.glob('/dev/vfio/[0-9]*'))),
         tpu_chips=tuple(TPU_DEVICES[device] for vendor, device in pci if vendor == GOOGLE and device in TPU_DEVICES),
@@ -59,7 +59,7 @@ def ask_tensorflow(machine, seconds=CHILD_SECONDS):
     if not machine.wheels:
         return machine
     bring_up = ['tpu'] if machine.has_tpu and machine.wheels == ['tensorflow-tpu'] else []
-    environment = {**findings.tpu_environment(machine), **machine.environment}
+    environment = {**diagnosis.tpu_environment(machine), **machine.environment}
     environment.pop('TF_CPP_MIN_LOG_LEVEL', None)       # what TensorFlow notes is what is searched for causes
     try:
         done = subprocess.run([sys.executable, '-c', _CHILD, *bring_up], env=environment, timeout=seconds,
@@ -76,14 +76,14 @@ def ask_tensorflow(machine, seconds=CHILD_SECONDS):
 
 def report(machine):
     """The lines to print."""
-    found = [function(machine) for function in (findings.venue, findings.wheel, findings.needed, findings.imports,
-                                                findings.cuda, findings.libtpu, findings.chips)]
-    lines = [line for finding in found + findings.environment(machine) for line in _lines(finding)]
+    found = [function(machine) for function in (diagnosis.venue, diagnosis.wheel, diagnosis.needed, diagnosis.imports,
+                                                diagnosis.cuda, diagnosis.libtpu, diagnosis.chips)]
+    lines = [line for finding in found + diagnosis.environment(machine) for line in _lines(finding)]
     lines.append('')
     for name in ('cpu', 'gpu', 'multiworker', 'tpu'):
-        obstacle = getattr(findings, name)(machine)
+        obstacle = getattr(diagnosis, name)(machine)
         lines += _wrapped(name, f'no, because {obstacle.problem}' if obstacle else f'yes: {_yes(name, machine)}')
-        lines += [f'{"":{MARGIN}}mend: {obstacle.mend}'] if obstacle else []
+        lines += [f'{"":{MARGIN}}fix: {obstacle.fix}'] if obstacle else []
     return lines
 
 
@@ -96,7 +96,7 @@ def _yes(name, machine):
 def _lines(finding):
     lines = _wrapped(finding.subject, finding.fact)
     if finding.problem:
-        lines += _wrapped('', f'cause: {finding.problem}') + [f'{"":{MARGIN}}mend: {finding.mend}']    # to be copied
+        lines += _wrapped('', f'cause: {finding.problem}') + [f'{"":{MARGIN}}fix: {finding.fix}']    # to be copied
     return lines
 
 

@@ -11,7 +11,7 @@ import os
 import tensorflow as tf
 
 from errors import RunError, UserError, lookup
-from strategies import cluster, doctor, findings
+from strategies import cluster, diagnosis, doctor
 from strategies.tpu import bring_up
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3      # of glibc's malloc.h
@@ -21,7 +21,7 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3      # of glibc's mal
 class Devices:
     """The chosen tf.distribute.Strategy, and what the rest of a run needs to know about it."""
     name: str            # cpu, gpu, multiworker or tpu
-    kind: str            # the hardware under it: cpu, gpu or tpu
+    hardware: str        # cpu, gpu or tpu
     reason: str
     strategy: tf.distribute.Strategy
     workers: int = 1
@@ -37,7 +37,7 @@ class Devices:
 
     def on_host(self):
         """A scope in which TensorFlow computes on this process's CPU; elsewhere than on a TPU, where it likes."""
-        return tf.device('CPU:0') if self.kind == 'tpu' else contextlib.nullcontext()
+        return tf.device('CPU:0') if self.hardware == 'tpu' else contextlib.nullcontext()
 
     def wait_for_all(self):
         """Returns when every worker has called it."""
@@ -82,8 +82,8 @@ def worker_errors(devices):
     except lost as error:
         if devices.workers == 1:
             raise
-        raise RunError('another worker was lost, so that this one cannot go on; start all workers again, and the run '
-                       f'goes on from its newest checkpoint ({type(error).__name__})') from error
+        raise RunError('another worker was lost, so that this one cannot continue; start all workers again, and the '
+                       f'run resumes from its newest checkpoint ({type(error).__name__})') from error
 
 
 def _auto(virtual_devices, tpu):
@@ -91,7 +91,7 @@ def _auto(virtual_devices, tpu):
         return _multiworker(virtual_devices, tpu, found='auto found a cluster')
     if tpu or os.environ.get('TPU_NAME'):
         return _tpu(virtual_devices, tpu, found='a TPU is named')
-    if not findings.tpu(doctor.look()):
+    if not diagnosis.tpu(doctor.look()):
         return _tpu(virtual_devices, tpu, found='auto found a TPU')
     if tf.config.list_physical_devices('GPU'):
         return _gpu(virtual_devices, tpu)
@@ -169,7 +169,7 @@ def _split_device(device_type, count):
 
 def usable():
     """{strategy: (whether this machine can use it, one line that says why)}."""
-    gpus, tpu = len(tf.config.list_physical_devices('GPU')), findings.tpu(doctor.look())
+    gpus, tpu = len(tf.config.list_physical_devices('GPU')), diagnosis.tpu(doctor.look())
     workers = cluster.size()
     return {'cpu': (True, f'{os.cpu_count()} cores'),
             'gpu': (gpus > 0, f'TensorFlow sees {gpus or "no"} GPU' + ('s' if gpus > 1 else '')),

@@ -8,7 +8,7 @@ import os
 import socket
 
 from errors import UserError
-from strategies import doctor, findings
+from strategies import diagnosis, doctor
 
 CONNECT_SECONDS = 5.      # TensorFlow itself waits for a worker that is not there without an end
 
@@ -19,7 +19,7 @@ def prepare_environment():
     Without a TPU the tensorflow-tpu wheel must not ask for Google's metadata, and v5e and newer are driven by PJRT, a
     plugin that TensorFlow loads during its import. What the user has set stays.
     """
-    for name, value in findings.tpu_environment(doctor.look()).items():
+    for name, value in diagnosis.tpu_environment(doctor.look()).items():
         os.environ.setdefault(name, value)
 
 
@@ -30,11 +30,11 @@ def bring_up(address):
         address: 'local', a TPU's name, or grpc://host:port.
 
     Raises:
-        UserError: there is none, or it cannot be driven: the cause, and the command that mends it.
+        UserError: there is none, or it cannot be driven: the cause, and the command that fixes it.
     """
     machine = doctor.look()
     if address == 'local':
-        obstacle = findings.tpu(machine) or _unprepared(machine)
+        obstacle = diagnosis.tpu(machine) or _unprepared(machine)
     else:
         obstacle = _unreachable(address) if address.startswith('grpc://') else None
     if obstacle:
@@ -46,7 +46,7 @@ def bring_up(address):
         tf.tpu.experimental.initialize_tpu_system(resolver)
         return tf.distribute.TPUStrategy(resolver)
     except Exception as error:   # each layer of TPU bring-up raises its own kind, from ValueError to OpError
-        raise _error(address, findings.failed(f'{type(error).__name__}: {error}', machine)) from None
+        raise _error(address, diagnosis.failed(f'{type(error).__name__}: {error}', machine)) from None
 
 
 def _error(address, obstacle):
@@ -54,11 +54,11 @@ def _error(address, obstacle):
 
 
 def _unprepared(machine):
-    unset = {name: value for name, value in findings.tpu_environment(machine).items() if name not in os.environ}
+    unset = {name: value for name, value in diagnosis.tpu_environment(machine).items() if name not in os.environ}
     if unset:
-        return findings.Finding('tpu', problem=f'TensorFlow drives {machine.generation} only if {" and ".join(unset)} '
-                                'are set before it is imported',
-                                mend='export ' + ' '.join(f'{name}={value}' for name, value in unset.items()))
+        return diagnosis.Finding('tpu', problem=f'TensorFlow drives {machine.generation} only if {" and ".join(unset)} '
+                                 'are set before it is imported',
+                                 fix='export ' + ' '.join(f'{name}={value}' for name, value in unset.items()))
     return None
 
 
@@ -68,6 +68,6 @@ def _unreachable(address):
         try:
             socket.create_connection((host, int(port or 8470)), CONNECT_SECONDS).close()
         except (OSError, ValueError) as error:
-            return findings.Finding('tpu', problem=f'no TPU worker answers at {worker} ({error})',
-                                    mend='python train.py --strategy=tpu --tpu=local, on the TPU VM itself')
+            return diagnosis.Finding('tpu', problem=f'no TPU worker answers at {worker} ({error})',
+                                     fix='python train.py --strategy=tpu --tpu=local, on the TPU VM itself')
     return None

@@ -118,7 +118,7 @@ def _wait(workers, signals):
     if first.code > 0:
         return first.code, f'error: worker {first.index} failed with exit code {first.code}; the others were stopped'
     return FAILED, (f'error: worker {first.index} was killed by {signal.Signals(-first.code).name}; the other workers '
-                    'were stopped. The same command goes on from the newest checkpoint')
+                    'were stopped. The same command resumes from the newest checkpoint')
 
 
 class _Worker:

@@ -34,7 +34,7 @@ def test_a_file_that_breaks_after_the_start_is_named(images):
     next(batches)
     for file in images.glob('*/*.png'):
         file.write_bytes(file.read_bytes()[:40])            # the signature is still there
-    with pytest.raises(RunError, match=r'\d+.png cannot be read as an image any more; mend or remove it'):
+    with pytest.raises(RunError, match=r'\d+.png cannot be read as an image any more; fix or remove it'):
         with assembly.data_errors(dataset):
             for _ in range(50):
                 next(batches)
@@ -90,10 +90,10 @@ def test_a_run_that_goes_on_keeps_its_precision_on_other_hardware(tmp_path):
     assert [automatic.resolved(kind).training.precision for kind in ('cpu', 'gpu', 'tpu')] == [
         'float32', 'float32', 'bfloat16']
     workdir = Workdir(tmp_path / 'run')
-    assert workdir.going_on(automatic) == automatic
+    assert workdir.resumed_recipe(automatic) == automatic
     workdir.claim(automatic.resolved('tpu'))
     workdir.check(automatic)
-    assert workdir.going_on(automatic).resolved('cpu').training.precision == 'bfloat16'
+    assert workdir.resumed_recipe(automatic).resolved('cpu').training.precision == 'bfloat16'
     with pytest.raises(UserError, match="precision: 'bfloat16' there, 'float32' here"):
         workdir.check(automatic.replace(precision='float32'))
 

@@ -65,7 +65,7 @@ def check_starts(report):
         for before, start in zip(run['starts'], run['starts'][1:]):
             kill, said = before['kill'], start['said']
             # The place is read just before the kill: on a busy machine the run may have gone a bit further.
-            assert said.startswith(('going on at step ', 'a new run of ')) or (
+            assert said.startswith(('resuming at step ', 'a new run of ')) or (
                 said == 'nothing to do' and kill['fell_in'] in ('export', 'results'))
             if kill['damage']:
                 assert start['damage_reported'] or said == 'nothing to do'

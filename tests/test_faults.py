@@ -26,7 +26,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-def test_a_file_that_goes_bad_is_named_and_the_mended_run_goes_on(run_python, folder, tmp_path):
+def test_a_file_that_goes_bad_is_named_and_the_fixed_run_resumes(run_python, folder, tmp_path):
     command = ['train.py', '--model=mlp', f'--dataset=files/{folder}', '--image_size=8', '--steps=800', '--noexport',
                '--batch_size=64', '--checkpoint_every=50', '--steps_per_call=10', '--log_every=50']
     workdir = tmp_path / 'run'
@@ -38,12 +38,12 @@ def test_a_file_that_goes_bad_is_named_and_the_mended_run_goes_on(run_python, fo
         file.write_bytes(b'\x89PNG\r\n\x1a\n and no more')
     assert process.wait(120) == 1
     said = (tmp_path / 'log').read_text()
-    assert 'cannot be read as an image any more; mend or remove it' in said.splitlines()[-1]
+    assert 'cannot be read as an image any more; fix or remove it' in said.splitlines()[-1]
     assert 'Traceback' not in said
     for file, data in zip(files, sound):
         file.write_bytes(data)
     done = run_python(*command, f'--workdir={workdir}')
-    assert 'going on at step' in done.stdout
+    assert 'resuming at step' in done.stdout
     run_python(*command, f'--workdir={tmp_path / "whole"}')
     assert results(workdir)['weights_sha256'] == results(tmp_path / 'whole')['weights_sha256']
 
@@ -59,7 +59,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_goes_on(run_python, tm
     data[len(data) // 2] ^= 1
     newest.write_bytes(data)
     done = run_python(*command, f'--workdir={workdir}')
-    assert f'checkpoint {newest.name} is broken' in done.stdout and 'going on at step' in done.stdout
+    assert f'checkpoint {newest.name} is broken' in done.stdout and 'resuming at step' in done.stdout
     assert results(workdir)['weights_sha256'] == results(tmp_path / 'whole')['weights_sha256']
 
 
@@ -78,7 +78,7 @@ def test_a_checkpoint_of_another_seed_is_refused_by_name(run_python, tmp_path):
         assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
         assert f'checkpoint {foreign} is of another recipe (seed: 1 there, 0 here)' in done.stderr
     foreign.unlink()
-    assert 'going on at step 10' in run_python('train.py', '--model=mlp', '--steps=20', '--checkpoint_every=10',
+    assert 'resuming at step 10' in run_python('train.py', '--model=mlp', '--steps=20', '--checkpoint_every=10',
                                                '--noexport', f'--workdir={tmp_path / "0"}').stdout
 
 

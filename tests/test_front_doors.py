@@ -114,7 +114,7 @@ def test_stopped_and_resumed_equals_never_interrupted(finished, run_python, tmp_
 def resumed_as_if_never_interrupted(finished, run_python, other):
     workdir, _ = finished
     done = run_python(*RUN, f'--workdir={other}')
-    assert 'going on at step' in done.stdout
+    assert 'resuming at step' in done.stdout
     for key in ('weights_sha256', 'eval', 'best'):
         assert results(other)[key] == results(workdir)[key]
     assert records(other) == records(workdir)        # what was run twice is recorded once
@@ -287,7 +287,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(run_python, small_disk):
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1 and 'No space left on device; that of step' in done.stderr
     again = run_python(*RUN, f'--workdir={workdir}', check=False)
-    assert 'going on at step' in again.stdout
+    assert 'resuming at step' in again.stdout
 
 
 @pytest.mark.slow
@@ -300,4 +300,4 @@ def test_a_disk_that_is_full_at_the_export_is_one_line_and_the_run_goes_on(run_p
                            'No space left on device\n')
     small_disk(64)
     again = run_python(*command)
-    assert 'going on at step 3 of 3' in again.stdout and results(workdir)['export_max_abs_diff'] < 1e-5
+    assert 'resuming at step 3 of 3' in again.stdout and results(workdir)['export_max_abs_diff'] < 1e-5

@@ -87,7 +87,7 @@ def test_nothing_but_the_report_and_the_progress_is_printed(mlp):
 
 def test_the_table_says_what_the_report_holds(mlp):
     text = report.table(mlp[0])
-    for part in ('8 x TPU v5e', '128 = 8 x 16', 'compiles  yes', 'MFU', 'interconnect rules', 'assuming'):
+    for part in ('8 x TPU v5e', '128 = 8 x 16', 'compiles  yes', 'MFU', 'bound by interconnect', 'assuming'):
         assert part in text
     assert max(map(len, text.splitlines())) <= report.WIDTH
 
@@ -215,7 +215,7 @@ def test_a_batch_too_large_is_refused_and_the_largest_that_fits_is_found():
     assert refused['memory_bytes']['total'] > refused['memory_limit_bytes'] == topology.chip.usable_hbm_bytes
     assert 'GiB more than the 15.75 GiB that it can use' in refused['reason']
     largest = refused['largest_per_chip_batch']
-    assert 0 < largest < 2 ** 21 and f'{largest:,} examples a chip' in report.table(refused)
+    assert 0 < largest < 2 ** 21 and f'{largest:,} examples per chip' in report.table(refused)
     fits = rehearsal.check(recipe.replace(batch_size=largest), topology)
     assert fits['compiles'] and fits['memory_bytes']['total'] <= fits['memory_limit_bytes']
     assert fits['memory_bytes']['total'] > 0.8 * fits['memory_limit_bytes']

@@ -43,7 +43,7 @@ def here(tmp_path_factory):
 def check(name, facts, replicas=8):
     """What holds for every recipe that a TPU can run."""
     assert facts['precision'] == 'bfloat16'
-    # Made on each core, and restored on each: a run that goes on has the same weights everywhere.
+    # Made on each core, and restored on each: a run that resumes has the same weights everywhere.
     assert len(facts['assigned']) == replicas and set(facts['assigned'].values()) == {2 * facts['variables']}
     assert len(facts['loop']) == 1, 'a step is one program'
     for cluster in (*facts['loop'], *facts['evaluation']):

@@ -64,7 +64,7 @@ def wait_for_checkpoint(workdir, step, processes):
         time.sleep(0.05)
 
 
-def test_a_signal_to_one_worker_stops_all_and_any_devices_go_on(run_python, tmp_path):
+def test_a_signal_to_one_worker_stops_all_and_any_devices_resume(run_python, tmp_path):
     run_python('train.py', *MLP, f'--workdir={tmp_path / "whole"}')
     workdir = tmp_path / 'stopped'
     processes = start_by_tf_config(workdir, MLP)
@@ -77,7 +77,7 @@ def test_a_signal_to_one_worker_stops_all_and_any_devices_go_on(run_python, tmp_
                       check=False)
     assert stop.returncode == 75 and 'stopped by max_minutes; saved at step' in stop.stdout
     done = run_python('train.py', *MLP, f'--workdir={workdir}')
-    assert 'going on at step' in done.stdout
+    assert 'resuming at step' in done.stdout
     for key in ('weights_sha256', 'eval', 'best'):
         assert results(workdir)[key] == results(tmp_path / 'whole')[key]
 
@@ -92,7 +92,7 @@ def test_a_signal_to_one_worker_during_evaluations_stops_all(run_python, tmp_pat
     processes[1].send_signal(signal.SIGTERM)
     assert [process.wait(BOUND) for process in processes] == [75, 75]
     done = run_python('train.py', *flags, f'--workdir={workdir}')
-    assert 'going on at step' in done.stdout
+    assert 'resuming at step' in done.stdout
     for key in ('weights_sha256', 'eval', 'best'):
         assert results(workdir)[key] == results(tmp_path / 'whole')[key]
     assert records(workdir) == records(tmp_path / 'whole')

@@ -19,7 +19,8 @@ import models
 import recipes
 from models.batch_norm import BatchNormalization
 from settings.models import Model
-from strategies import selection, virtual_tpu
+from strategies import selection
+from tests import virtual_tpu
 from tests import flawed
 from training.evaluation import run_batches
 from training.interrupt import FLAGS
@@ -96,7 +97,7 @@ def assigned(state):
 
 
 def facts(graph):
-    """Of each strategy.run in the graph."""
+    """The facts of each strategy.run in the graph."""
     found = {}
     for cluster in virtual_tpu.clusters(graph):
         brought = ('Placeholder', 'IteratorGetNext', 'TPUReplicatedInput')

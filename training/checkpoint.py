@@ -91,7 +91,7 @@ class Checkpoints:
         digest = _digest(data)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            # The best first: a run that is killed between the two goes on before this step, and writes both again.
+            # The best first: a run killed between the two resumes before this step, and writes both again.
             for kind in ('best', 'step') if best else ('step',):
                 write_atomically(self.folder / _name(kind, step, digest), data)
         except OSError as error:

@@ -7,7 +7,7 @@ import math
 
 import tensorflow as tf
 
-from strategies.graph_rules import function_graph
+from strategies.graphs import function_graph
 
 
 def count_flops(concrete_function):

@@ -13,7 +13,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
-# In order of precedence: of several, the first is what the run says it was stopped by.
+# By precedence: when several apply, the run reports the first.
 CAUSES = ('SIGINT', 'SIGTERM', 'max_minutes')
 PAUSE = len(CAUSES)
 FLAGS = PAUSE + 1      # how many there are
@@ -61,7 +61,7 @@ class Interrupt:
 
     @contextlib.contextmanager
     def pause_after(self, seconds):
-        """Lets a call that is open after so many seconds return, to log and to save."""
+        """Lets a call that is open after `seconds` return, to log and to save."""
         self._set(PAUSE, 0.)
         timer = threading.Timer(seconds, self._set, [PAUSE])
         timer.daemon = True

@@ -20,7 +20,7 @@ class Call(NamedTuple):
     steps: int
     totals: dict         # {name: (sum, weight)} over the steps, and all replicas
     waited: float        # seconds for which the last step waited for its data
-    flags: list          # what was asked for meanwhile, on any worker: see training/interrupt.py
+    flags: list          # stop requests raised on any worker during the call: see training/interrupt.py
     first_bad: int       # the first step whose gradient was not finite, or NEVER
     bad_run: int         # how many of the last steps, one after the other, were such
 
@@ -64,7 +64,7 @@ class StepRunner:
 
 
 def run_steps(strategy, step, iterator, start, count, flags, banned):
-    """`count` steps in the graph, or fewer if a flag was raised: host code around one call of the devices a step.
+    """`count` steps in the graph, or fewer if a flag was raised: host code around one call of the devices per step.
 
     Args:
         start, count: int64 scalars. flags: float32 variable [F]. banned: int64 variable [N].
@@ -120,9 +120,9 @@ def train(runner, total, intervals, on_call, interrupt=None, steps_per_call=0):
 
     Args:
         intervals: numbers of steps after which something is due; a call ends at each multiple of one; 0 is never.
-        on_call: function (Call, seconds, whether it was the first) -> whether to go on.
+        on_call: function (Call, seconds, whether it was the first) -> whether to continue.
         interrupt: on the chief, an Interrupt, by which a call lasts about a second; None elsewhere and in tests.
-        steps_per_call: instead, at most so many steps in a call.
+        steps_per_call: instead, at most this many steps per call.
     """
     first, go_on = True, True
     while runner.next_step < total and go_on:

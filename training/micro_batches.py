@@ -13,7 +13,7 @@ from errors import UserError
 
 
 def pieces_of_a_replica(accumulate, replicas):
-    """Of the `accumulate` micro-batches of the global batch, how many each replica computes, one after another.
+    """How many of the global batch's `accumulate` micro-batches each replica computes in sequence.
 
     On more replicas than micro-batches each computes a part of one.
 
@@ -26,9 +26,9 @@ def pieces_of_a_replica(accumulate, replicas):
     return max(1, accumulate // replicas)
 
 
-def sum_dtype(accumulate, kind):
+def sum_dtype(accumulate, hardware):
     """float64, where the order of adding must not matter; a TPU has none."""
-    return tf.float64 if accumulate > 1 and kind != 'tpu' else tf.float32
+    return tf.float64 if accumulate > 1 and hardware != 'tpu' else tf.float32
 
 
 def summed(function, batch, pieces, dtype):

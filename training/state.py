@@ -31,7 +31,7 @@ class TrainState:
                              f'{sorted({name for name in names if names.count(name) > 1})}')
 
     def arrays(self):
-        """{name: numpy array}, copied: training may go on while they are written."""
+        """{name: numpy array}, copied: training may continue while they are written."""
         return {name: _local(variable) for name, variable in self.variables.items()} | self._mean
 
     def restore(self, arrays, file='the checkpoint'):
@@ -73,7 +73,7 @@ class TrainState:
                 variable.assign(value)
 
     def sha256(self):
-        """Of the weights, trainable or moving, and their averages: names, types, shapes and bytes, in order of name."""
+        """SHA-256 over name, dtype, shape and bytes of every weight and average, sorted by name."""
         digest = hashlib.sha256()
         for name, value in sorted(self.arrays().items()):
             if name.startswith(('model/', 'average/')):
@@ -84,7 +84,7 @@ class TrainState:
 
 
 def inference_arrays(arrays):
-    """Of a checkpoint's arrays, those of the model to evaluate and serve: averaged weights where there are any."""
+    """The arrays of a checkpoint that evaluate and serve the model: averaged weights where there are any."""
     return {name: arrays.get(name.replace('model/', 'average/', 1), value)
             for name, value in arrays.items() if name.startswith('model/')}
 

@@ -53,9 +53,9 @@ class Trainer:
                 weight_decay=training.weight_decay, ema=training.ema)
             loss_scale = LossScale() if training.precision == 'float16' else None
         batch_norm.install(self.model, training.accumulate, devices.replicas)
-        self.jit, self.jit_reason = use_jit(jit, self.model, devices.kind, devices.replicas, total_steps)
+        self.jit, self.jit_reason = use_jit(jit, self.model, devices.hardware, devices.replicas, total_steps)
         self.state = TrainState(self.model, self.optimizer, loss_scale)
-        sums = sum_dtype(training.accumulate, devices.kind)
+        sums = sum_dtype(training.accumulate, devices.hardware)
         self.train_step = TrainStep(self.model, self.optimizer, task, batch_size=training.batch_size,
                                     replicas=devices.replicas, seed=training.seed, clip_norm=training.clip_norm,
                                     accumulate=training.accumulate, jit=self.jit, loss_scale=loss_scale, sum_dtype=sums)
@@ -100,7 +100,7 @@ class Trainer:
     def count_flops(self, batch):
         """Sets `flops_per_step`: all replicas' forward and backward passes. batch: the TensorSpecs of a replica's."""
         # Those that this process traces: a TPU's replicas are one program.
-        replicas = 1 if self.devices.kind == 'tpu' else self.devices.replicas // self.devices.workers
+        replicas = 1 if self.devices.hardware == 'tpu' else self.devices.replicas // self.devices.workers
 
         @tf.function
         def everywhere(batch, step, first_row):
@@ -174,7 +174,7 @@ class Trainer:
             raise Stopped(self._stopped_by, self.step)
 
     def _on_call(self, call, seconds, first):
-        """After each call: whatever is due. Returns whether to go on."""
+        """After each call: whatever is due. Returns whether to continue."""
         self.step += call.steps
         self.train_seconds += seconds
         if first:
@@ -254,7 +254,7 @@ class Trainer:
             self.checkpoints.save(self.step, arrays, metadata, best=best)
 
     def _roll_back(self, bad):
-        """Goes back to the newest checkpoint, to go on without the batch of step `bad`."""
+        """Goes back to the newest checkpoint, to resume without the batch of step `bad`."""
         banned = self.banned | {bad}
         if all(bad - n in banned for n in range(self._options.nan_limit)):
             self._give_up(f'the last {self._options.nan_limit} batches up to step {bad} had a gradient that is not '
@@ -265,7 +265,7 @@ class Trainer:
         self._runner.seek(self.step, self.banned)
         self._log.rewind(self.step, self._interval)
         self._log.line(f'warning: the gradient of step {bad} is not finite: back to step {self.step}, '
-                       'to go on without that batch')
+                       'to resume without that batch')
 
     def _describe(self, step):
         return describe_step(self.devices.strategy, self.train_step, self._runner, self._examples, step)

@@ -6,7 +6,7 @@
 #
 # The hosts need the same version of the project, a shared filesystem for --workdir, and the ports open to each other.
 # One that begins early waits for the rest. They also end together: if one dies, start all of them again with the same
-# command, and they go on from the newest checkpoint. Exit code 75 (one was sent SIGTERM) asks for the same.
+# command, and they resume from the newest checkpoint. Exit code 75 (one was sent SIGTERM) asks for the same.
 set -euo pipefail
 
 usage() {

@@ -15,7 +15,7 @@ import time
 import tensorflow as tf
 
 from errors import RunError, UserError
-from strategies import graph_rules
+from strategies import graphs, tpu_rules
 
 EXTRA = 'pip install -e ".[tpu]"'
 # libtpu's two ways to say so; in the second the arguments are not counted, so that it says the least that is needed.
@@ -29,16 +29,16 @@ NO_MACHINE = {'TPU_SKIP_MDS_QUERY': '1', 'TPU_WORKER_HOSTNAMES': 'localhost', 'T
 
 
 class CannotCompile(RunError):
-    """The step is no program for a TPU. The message names the operation and the line of source."""
+    """The step is not a program for a TPU. The message names the operation and the line of source."""
 
 
 class DoesNotFit(RunError):
-    """The program needs more memory than a chip has. needed, limit: bytes a chip."""
+    """The program needs more memory than a chip has. needed, limit: bytes per chip."""
 
     def __init__(self, needed, limit):
         gib = 2 ** 30
-        super().__init__(f'the program needs at least {needed / gib:.2f} GiB a chip, {(needed - limit) / gib:.2f} GiB '
-                         f'more than the {limit / gib:.2f} GiB that it can use')
+        super().__init__(f'the program needs at least {needed / gib:.2f} GiB per chip, '
+                         f'{(needed - limit) / gib:.2f} GiB more than the {limit / gib:.2f} GiB that it can use')
         self.needed, self.limit = needed, limit
 
 
@@ -89,7 +89,7 @@ def lower(step, *arguments):
     # Specs, and flat: TensorFlow takes no other form without tensors, and a large batch need not exist anywhere.
     program, specs = tf.function(flat, jit_compile=True), tf.nest.flatten(arguments)
     graph = program.get_concrete_function(*specs).graph
-    if found := graph_rules.violations(graph):
+    if found := tpu_rules.violations(graph):
         raise CannotCompile(str(found[0]))
     try:
         return program.experimental_get_compiler_ir(*specs)(stage='hlo_serialized')
@@ -161,7 +161,7 @@ def _located(graph, message):
     """TensorFlow's message in one line, with the line of source of the operation that it names."""
     named = re.search(r'\{\{node ([^}]+)\}\}', message)
     op = _find(graph, named.group(1)) if named else None
-    source = graph_rules.source_line(op) if op else ''
+    source = tpu_rules.source_line(op) if op else ''
     return _first_line(message) + (f' ({source})' if source else '')
 
 
@@ -169,8 +169,8 @@ def _find(graph, name):
     for op in graph.get_operations():
         if op.name == name:
             return op
-        for function in graph_rules.called_functions(op):
-            body = graph_rules.function_graph(graph, function)
+        for function in graphs.called_functions(op):
+            body = graphs.function_graph(graph, function)
             if body is not None and (found := _find(body, name)):
                 return found
     return None

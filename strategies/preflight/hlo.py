@@ -30,7 +30,7 @@ _CALLS = ('calls', 'to_apply', 'condition', 'body', 'branch_computations', 'true
 
 @dataclasses.dataclass(frozen=True)
 class Costs:
-    """Of one execution on one device."""
+    """The costs of one execution on one device."""
     flops: int                  # of matrix products and convolutions, a multiply-add as 2
     bytes: int                  # to and from HBM, each operand once, with the padding of tiles: that moves too
     collectives: dict           # {kind: (executions, bytes)}, for the kinds of COLLECTIVES that occur
@@ -84,7 +84,7 @@ class Instruction:
 
     @property
     def index(self):
-        """Of a get-tuple-element or a parameter."""
+        """The index of a get-tuple-element or a parameter."""
         return int(self.arguments) if self.opcode == 'parameter' else int(self.attribute('index'))
 
     def attribute(self, key, default=''):
@@ -233,7 +233,7 @@ def windows(instruction):
 
 
 def groups(instruction):
-    """Of a convolution: each group of features, or of the batch, is a product of its own."""
+    """The groups of a convolution: each, of features or of the batch, is a product of its own."""
     return int(instruction.attribute('feature_group_count', 1)) * int(instruction.attribute('batch_group_count', 1))
 
 

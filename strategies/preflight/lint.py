@@ -15,7 +15,7 @@ MATTERS = 0.01
 LEAST_ROW_BYTES = 512
 HOST_MEMORY = 5         # its number among the compiler's memory spaces
 OUTSIDE = 'outside of layers'
-# Components of an op_name that are no layer though they look like one: control flow, and operations in lower case.
+# Components of an op_name that are not layers though they look like one: control flow, and operations in lower case.
 _NO_LAYER = re.compile(r'gradient_tape|gradients|while|cond|body|call(\.\d+)?|jit\(.*|[A-Z].*|.*_grad|'
                        r'(convolution|add|sub|mul|truediv|split|concat|strided_slice|range|zeros|ones)(_\d+)?')
 
@@ -217,7 +217,7 @@ def _rows(program):
             rows = sum(count for _, count in each)
             seconds = sum(count * _row_bytes(run.instruction) for run, count in each) / program.chip.hbm_bandwidth
             loop = ' inside a loop' if any(run.in_loop for run, _ in each) else ''
-            yield Advice(opcode, layer, f'{verb} {rows} rows a step{loop}, one transfer each',
+            yield Advice(opcode, layer, f'{verb} {rows} rows per step{loop}, one transfer each',
                          seconds / program.seconds)
 
 
@@ -245,7 +245,7 @@ def _host(program):
     runs = [(run, run.times * _host_bytes(run.instruction)) for run in program.runs if not run.fused]
     for layer, each in program.by_layer([each for each in runs if each[1]]):
         size, count = sum(moved for _, moved in each), sum(run.times for run, _ in each)
-        yield Advice('host transfer', layer, f'exchanges {size} bytes with the host in {count} transfers a step, and '
+        yield Advice('host transfer', layer, f'exchanges {size} bytes with the host in {count} transfers per step, and '
                      'the chip waits', 1.)
 
 

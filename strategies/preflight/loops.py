@@ -12,8 +12,8 @@ _FLIPPED = {'LT': 'GT', 'GT': 'LT', 'LE': 'GE', 'GE': 'LE', 'NE': 'NE'}
 def trip_count(loop):
     """Returns how often the body of `loop`, an hlo.Instruction, runs; None where the text does not say.
 
-    Of conditions joined by `and`, those that count decide: TensorFlow joins a loop's own condition, which the compiler
-    may have split into 32-bit halves, with its largest number of iterations.
+    Where conditions are joined by `and`, those that count decide: TensorFlow joins a loop's own condition, which the
+    compiler may have split into 32-bit halves, with its largest number of iterations.
     """
     if stated := re.search(r'known_trip_count\W+n\W+(\d+)', loop.attributes):
         return int(stated[1])

@@ -22,7 +22,7 @@ def table(report):
     if not report['compiles']:
         lines += [('compiles', f'no: {report["reason"]}')]
         if 'largest_per_chip_batch' in report:
-            lines += [('fits', f'{report["largest_per_chip_batch"]:,} examples a chip is the most that does')]
+            lines += [('fits', f'{report["largest_per_chip_batch"]:,} examples per chip is the most that does')]
     else:
         lines += _costs(report)
     return '\n'.join(line for name, text in lines for line in textwrap.wrap(
@@ -35,15 +35,15 @@ def _costs(report):
     lines = [('compiles', f'yes: training in {report["compile_seconds"]:.0f} s, evaluation in '
                           f'{report["evaluation"]["compile_seconds"]:.0f} s')]
     if 'largest_per_chip_batch' in report:
-        lines += [('fits', f'{report["largest_per_chip_batch"]:,} examples a chip is the most that does')]
+        lines += [('fits', f'{report["largest_per_chip_batch"]:,} examples per chip is the most that does')]
     lines += [
-        ('memory', f'{_size(memory["total"])} a chip of {_size(limit)} ({memory["total"] / limit:.1%}): {kinds}; '
+        ('memory', f'{_size(memory["total"])} per chip of {_size(limit)} ({memory["total"] / limit:.1%}): {kinds}; '
                    f'evaluation {_size(report["evaluation"]["memory_bytes"])}'),
         ('step', f'{report["flops_per_step"] / 1e9:,.2f} GFLOP in all; a chip moves {_size(report["bytes_per_step"])} '
                  f'and all-reduces {_size(report["all_reduce_bytes"])} in {report["all_reduces"]}'),
         ('roofline', ', '.join(f'{kind} {report[f"{kind}_seconds"] * 1e6:,.1f} us'
-                               for kind in ('compute', 'memory', 'interconnect')) + f': {report["bound"]} rules'),
-        ('predicted', f'at best {report["predicted_step_seconds"] * 1e6:,.1f} us a step, '
+                               for kind in ('compute', 'memory', 'interconnect')) + f': bound by {report["bound"]}'),
+        ('predicted', f'at best {report["predicted_step_seconds"] * 1e6:,.1f} us per step, '
                       f'{report["predicted_examples_per_second"]:,.0f} examples/s, MFU {report["predicted_mfu"]:.1%}'),
         ('run', f'{report["steps"]:,} steps: at best {report["hours"]:.3g} hours, {report["chip_hours"]:.3g} '
                 'chip-hours')]
@@ -76,7 +76,7 @@ def write_sweep(reports, folder):
     for axes, (column, label) in zip(figure.subplots(1, 2), (
             ('predicted_examples_per_second', 'examples/s, at best'), ('predicted_mfu', 'MFU, at best'))):
         _draw(axes, reports, column)
-        axes.set(xlabel='examples a chip', ylabel=label, xscale='log', yscale='log')
+        axes.set(xlabel='examples per chip', ylabel=label, xscale='log', yscale='log')
     axes.legend(title=reports[0]['model'])
     figure.savefig(files[1], dpi=120)
     return files

@@ -3,7 +3,7 @@
 import bisect
 import math
 
-GROWTH = 32      # a guess is at most so many times the last batch: small ones live in VMEM and say little
+GROWTH = 32      # a guess is at most this many times the last batch: small ones live in VMEM and say little
 GUESSES = 4      # then at least doubling, until one does not fit, and halving, which always ends
 
 

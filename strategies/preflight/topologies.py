@@ -1,6 +1,6 @@
 """TPU chips and slices by name: 'v5e:2x4' is eight chips of v5e in a grid of two by four.
 
-Numbers are Google's, a chip: cloud.google.com/tpu/docs/v4, /v5e, /v5p and /v6e, "System architecture".
+Numbers are Google's, per chip: cloud.google.com/tpu/docs/v4, /v5e, /v5p and /v6e, "System architecture".
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Messages cleaned as pairs: shortcuts, codes, markup, plurals, and what is no translation."""
+"""Messages cleaned as pairs: shortcuts, codes, markup, plurals, and texts that are not translations."""
 
 import unicodedata
 

@@ -33,7 +33,7 @@ def alone(pair):
 
 
 def gradients(model, x, weights):
-    """Of a loss that is a sum over the words of non-zero weight: weights [B, T]."""
+    """Gradients of a loss that is a sum over the words of non-zero weight: weights [B, T]."""
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(tf.square(tf.nn.log_softmax(model(x))) * weights[..., None])
     return [tf.convert_to_tensor(gradient) for gradient in tape.gradient(loss, [v.value for v in model.weights])]

@@ -10,8 +10,8 @@ import venv
 import pytest
 
 from errors import UserError
-from strategies import doctor, findings, tpu
-from strategies.findings import Machine
+from strategies import diagnosis, doctor, tpu
+from strategies.diagnosis import Machine
 from tests.conftest import ROOT, clean_environment
 
 PLAIN = {'absl-py': '2.5.1', 'keras': '3.15.1', 'numpy': '2.4.6', 'sacrebleu': '2.6.0', 'safetensors': '0.8.0',
@@ -64,21 +64,21 @@ TEXTS = [
 ]
 
 
-@pytest.mark.parametrize('text, problem, mend', TEXTS, ids=[problem for _, problem, _ in TEXTS])
-def test_what_tensorflow_says_has_a_cause_and_what_mends_it(text, problem, mend):
+@pytest.mark.parametrize('text, problem, fix', TEXTS, ids=[problem for _, problem, _ in TEXTS])
+def test_what_tensorflow_says_has_a_cause_and_what_fixes_it(text, problem, fix):
     machine = Machine({**TPU, 'libtpu': '0.0.52'}, {})
-    found = findings.cause_of(text, machine)
-    assert re.search(problem, found.problem) and re.search(mend, found.mend)
+    found = diagnosis.cause_of(text, machine)
+    assert re.search(problem, found.problem) and re.search(fix, found.fix)
     assert '\n' not in str(found) and '{' not in str(found)
 
 
 def test_every_cause_has_a_text():
-    hit = [next(row for row in findings.CAUSES if row[0].search(text)) for text, _, _ in TEXTS]
-    assert all(row in hit for row in findings.CAUSES)
-    assert findings.cause_of('something new', CPU_ONLY) is None
+    hit = [next(row for row in diagnosis.CAUSES if row[0].search(text)) for text, _, _ in TEXTS]
+    assert all(row in hit for row in diagnosis.CAUSES)
+    assert diagnosis.cause_of('something new', CPU_ONLY) is None
 
 
-@pytest.mark.parametrize('function, changes, problem, mend', [
+@pytest.mark.parametrize('function, changes, problem, fix', [
     ('wheel', {'packages': {}}, 'not installed', 'pip install --editable'),
     ('wheel', {'packages': {}, 'tpu_files': ('/dev/accel0',), 'environment': {'COLAB_RELEASE_TAG': 'x'}},
      'not installed', 'requirements-tpu.txt'),
@@ -115,9 +115,9 @@ def test_every_cause_has_a_text():
     ('chips', {'tpu_chips': ('v5e',), 'packages': TPU}, 'crashed with tensorflow-tpu 2.20.0', 'requirements-tpu-2.19'),
     ('tpu', {'tpu_chips': ('v5e',)}, 'tensorflow cannot drive', 'requirements-tpu-2.19'),
 ])
-def test_a_machine_that_cannot_has_a_cause_and_what_mends_it(function, changes, problem, mend):
-    found = getattr(findings, function)(dataclasses.replace(CPU_ONLY, **changes))
-    assert re.search(problem, found.problem) and re.search(mend, found.mend) and found.mend
+def test_a_machine_that_cannot_has_a_cause_and_what_fixes_it(function, changes, problem, fix):
+    found = getattr(diagnosis, function)(dataclasses.replace(CPU_ONLY, **changes))
+    assert re.search(problem, found.problem) and re.search(fix, found.fix) and found.fix
 
 
 @pytest.mark.parametrize('name, machine', [
@@ -125,13 +125,13 @@ def test_a_machine_that_cannot_has_a_cause_and_what_mends_it(function, changes, 
     ('gpu', dataclasses.replace(CPU_ONLY, nvidia_gpus=2, libcuda=True, said={**SAID, 'gpus': 2})),
 ])
 def test_a_machine_that_can_has_no_obstacle(name, machine):
-    assert getattr(findings, name)(machine) is None
+    assert getattr(diagnosis, name)(machine) is None
     text = '\n'.join(doctor.report(machine))
     assert re.search(rf'^{name} +yes: ', text, re.MULTILINE) and 'cause:' not in text
 
 
 def test_of_v6e_google_is_quoted():
-    assert re.search('8 x v6e.*no TensorFlow for v6e', findings.chips(V6E).fact)
+    assert re.search('8 x v6e.*no TensorFlow for v6e', diagnosis.chips(V6E).fact)
 
 
 @pytest.mark.parametrize('variable, value, harmful', [
@@ -139,8 +139,8 @@ def test_of_v6e_google_is_quoted():
     ('TPU_LOAD_LIBRARY', '0', True), ('TPU_NAME', 'local', True), ('TF_CONFIG', '{', True), ('XLA_FLAGS', '-x', False),
 ])
 def test_a_variable_that_matters_is_shown(variable, value, harmful):
-    found, = findings.environment(Machine(PLAIN, {variable: value, 'KAGGLE_KEY': 'secret', 'HOME': '/'}))
-    assert found.fact == f'{variable}={value}' and bool(found.problem) == harmful == bool(found.mend)
+    found, = diagnosis.environment(Machine(PLAIN, {variable: value, 'KAGGLE_KEY': 'secret', 'HOME': '/'}))
+    assert found.fact == f'{variable}={value}' and bool(found.problem) == harmful == bool(found.fix)
 
 
 def test_the_real_doctor_says_why_this_machine_has_no_gpu_and_no_tpu(run_python):
@@ -150,27 +150,27 @@ def test_the_real_doctor_says_why_this_machine_has_no_gpu_and_no_tpu(run_python)
     assert done.stderr == ''
     assert re.search('^cpu +yes: 1 device$', done.stdout, re.MULTILINE)
     assert re.search('^gpu +no, because ', done.stdout, re.MULTILINE)
-    assert all(len(line) <= doctor.WIDTH for line in done.stdout.splitlines() if 'mend: ' not in line)
+    assert all(len(line) <= doctor.WIDTH for line in done.stdout.splitlines() if 'fix: ' not in line)
     with pytest.raises(UserError) as error:
         tpu.bring_up('local')
-    problem, mend = re.search(r'\'local\': (.*)\. To mend it: (.*)\. Received', str(error.value)).groups()
-    assert f'tpu no, because {problem} mend: {mend}' in ' '.join(done.stdout.split())
+    problem, fix = re.search(r'\'local\': (.*)\. To fix it: (.*)\. Received', str(error.value)).groups()
+    assert f'tpu no, because {problem} fix: {fix}' in ' '.join(done.stdout.split())
 
 
 def test_a_child_that_hangs_is_ended():
     machine = doctor.ask_tensorflow(Machine(PLAIN, dict(os.environ)), seconds=.1)
-    assert machine.exit_code == 124 and 'its time was over' in findings.cpu(machine).problem
+    assert machine.exit_code == 124 and 'its time was over' in diagnosis.cpu(machine).problem
 
 
 def test_what_is_needed_is_what_is_declared():
     config = configparser.ConfigParser()
     config.read(ROOT / 'setup.cfg')
     required = re.findall(r'^([\w-]+)', config['options']['install_requires'], re.MULTILINE)
-    assert sorted(required) == sorted((*findings.NEEDED, 'tensorflow'))
+    assert sorted(required) == sorted((*diagnosis.NEEDED, 'tensorflow'))
     for path in ('requirements-tpu.txt', 'requirements-tpu-2.19.txt'):
         pins = dict(re.findall(r'^([\w-]+)==(\S+)$', (ROOT / path).read_text(), re.MULTILINE))
-        assert sorted(pins) == sorted((*findings.NEEDED, 'tensorflow-tpu', 'libtpu'))
-        assert pins['libtpu'] == findings.TESTED_LIBTPU[pins['tensorflow-tpu']]
+        assert sorted(pins) == sorted((*diagnosis.NEEDED, 'tensorflow-tpu', 'libtpu'))
+        assert pins['libtpu'] == diagnosis.TESTED_LIBTPU[pins['tensorflow-tpu']]
 
 
 @pytest.mark.slow
@@ -185,4 +185,4 @@ def test_a_wheel_whose_import_aborts_is_diagnosed(tmp_path):
     text = ' '.join(done.stdout.split())
     assert done.returncode == 0
     assert 'cpu no, because libtpu 0.0.52 does not fit tensorflow-tpu 2.20.0, whose import aborts' in text
-    assert 'mend: pip install "libtpu==0.0.14"' in text
+    assert 'fix: pip install "libtpu==0.0.14"' in text

@@ -64,13 +64,13 @@ def test_a_float32_layer_of_a_bfloat16_model():
 
 def test_rows_gathered_in_a_loop():
     [(layer, message)] = lines('lookups', 'gather', layers={'net', 'embedding'})
-    assert (layer, message) == ('net/embedding', 'gathers 25600 rows a step inside a loop, one transfer each')
+    assert (layer, message) == ('net/embedding', 'gathers 25600 rows per step inside a loop, one transfer each')
     assert lines('read_slices', 'gather') == []
 
 
 def test_rows_scattered_in_a_loop():
     [(_, message)] = lines('updates', 'scatter')
-    assert message == 'scatters 25600 rows a step inside a loop, one transfer each'
+    assert message == 'scatters 25600 rows per step inside a loop, one transfer each'
     assert lines('write_slices', 'scatter') == []
 
 

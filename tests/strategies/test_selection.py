@@ -5,7 +5,7 @@ import json
 import pytest
 import tensorflow as tf
 
-from strategies import cluster, doctor, findings, selection
+from strategies import cluster, diagnosis, doctor, selection
 from errors import UserError
 
 
@@ -18,7 +18,7 @@ def no_cluster(monkeypatch):
 @pytest.mark.parametrize('strategy', ['auto', 'cpu'])
 def test_a_cpu_is_one_replica_and_says_why(strategy):
     devices = selection.select(strategy)
-    assert (devices.name, devices.kind, devices.replicas, devices.workers) == ('cpu', 'cpu', 1, 1)
+    assert (devices.name, devices.hardware, devices.replicas, devices.workers) == ('cpu', 'cpu', 1, 1)
     assert devices.is_chief
     assert ('found no GPU' if strategy == 'auto' else 'asked for') in str(devices)
 
@@ -28,7 +28,7 @@ def test_a_cpu_is_one_replica_and_says_why(strategy):
                            'Did you mean gpu'),
     ({'strategy': 'gpu'}, r'needs a GPU that TensorFlow sees; found none .*pip install "tensorflow\[and-cuda\]"'),
     ({'strategy': 'multiworker'}, 'needs the environment variable TF_CONFIG.*--num_workers.*Received: TF_CONFIG unset'),
-    ({'strategy': 'tpu'}, 'needs a TPU at \'local\': this machine has no TPU: .*To mend it: .*Received: strategy=tpu'),
+    ({'strategy': 'tpu'}, 'needs a TPU at \'local\': this machine has no TPU: .*To fix it: .*Received: strategy=tpu'),
     ({'strategy': 'tpu', 'virtual_devices': 2}, '`virtual_devices` is for CPU and GPU'),
     ({'virtual_devices': -1}, '`virtual_devices` must not be negative. Received: virtual_devices=-1'),
 ])
@@ -59,10 +59,10 @@ def test_a_cluster_counts_its_chief(monkeypatch):
 
 def test_auto_takes_a_tpu_that_the_wheel_can_drive_and_no_other(monkeypatch):
     wheels = {'tensorflow-tpu': '2.20.0', 'libtpu': '0.0.14'}
-    monkeypatch.setattr(doctor, 'look', lambda: findings.Machine(wheels, {}, tpu_chips=('v4',)))
+    monkeypatch.setattr(doctor, 'look', lambda: diagnosis.Machine(wheels, {}, tpu_chips=('v4',)))
     with pytest.raises(UserError, match='needs a TPU at \'local\''):      # it tries, and there is none in truth
         selection.select('auto')
-    monkeypatch.setattr(doctor, 'look', lambda: findings.Machine({'tensorflow': '2.21.0'}, {}, tpu_chips=('v4',)))
+    monkeypatch.setattr(doctor, 'look', lambda: diagnosis.Machine({'tensorflow': '2.21.0'}, {}, tpu_chips=('v4',)))
     assert selection.select('auto').name == 'cpu'
 
 

@@ -6,8 +6,8 @@ import time
 import pytest
 
 from errors import UserError
-from strategies import doctor, findings, tpu, workers
-from strategies.findings import Machine
+from strategies import diagnosis, doctor, tpu, workers
+from strategies.diagnosis import Machine
 
 WHEELS = {'tensorflow-tpu': '2.19.1', 'libtpu': '0.0.10'}
 
@@ -15,7 +15,7 @@ WHEELS = {'tensorflow-tpu': '2.19.1', 'libtpu': '0.0.10'}
 def fails(address):
     """The one line of the error, which comes within seconds."""
     start = time.monotonic()
-    with pytest.raises(UserError, match=f"`strategy` tpu needs a TPU at '{address}': .* To mend it: ") as error:
+    with pytest.raises(UserError, match=f"`strategy` tpu needs a TPU at '{address}': .* To fix it: ") as error:
         tpu.bring_up(address)
     assert time.monotonic() - start < 30 and '\n' not in str(error.value)
     assert str(error.value).endswith('. Received: strategy=tpu')
@@ -42,7 +42,7 @@ def test_what_tensorflow_says_becomes_its_cause(monkeypatch):
     """A machine with a TPU as far as its files say, and the plain wheel in spite of what its packages say."""
     machine = Machine(WHEELS, {}, tpu_chips=('v4',))
     monkeypatch.setattr(doctor, 'look', lambda: machine)
-    assert f'cannot drive a TPU; only tensorflow-tpu can. To mend it: {findings.install_tpu(machine)}' in fails('local')
+    assert f'cannot drive a TPU; only tensorflow-tpu can. To fix it: {diagnosis.install_tpu(machine)}' in fails('local')
 
 
 def test_pjrt_must_be_set_before_tensorflow_is_imported(monkeypatch):
@@ -64,4 +64,4 @@ def test_pjrt_must_be_set_before_tensorflow_is_imported(monkeypatch):
     (Machine(WHEELS, {}, tpu_chips=('v6e',)), ('NEXT_PLUGGABLE_DEVICE_USE_C_API', 'TF_PLUGGABLE_DEVICE_LIBRARY_PATH')),
 ])
 def test_the_environment_of_each_machine(machine, variables):
-    assert tuple(findings.tpu_environment(machine)) == variables
+    assert tuple(diagnosis.tpu_environment(machine)) == variables

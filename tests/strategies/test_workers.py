@@ -164,7 +164,7 @@ def test_a_killed_worker_ends_all_even_one_that_hangs():
     code, _, err = finish(process)
     assert code == 1
     assert err == ['error: worker 1 was killed by SIGKILL; the other workers were stopped. '
-                   'The same command goes on from the newest checkpoint']
+                   'The same command resumes from the newest checkpoint']
     assert not any(map(alive, workers))
 
 

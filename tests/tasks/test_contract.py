@@ -9,7 +9,7 @@ import predict
 from data.dataset import Image
 from draws import Draws
 from settings.recipe import SECTIONS
-from strategies import graph_rules
+from strategies import tpu_rules
 from tasks import TASKS
 from tests.tasks.cases import CASES, case
 from training.optimizer import make_optimizer
@@ -142,4 +142,4 @@ def test_shapes_are_static_and_a_tpu_can_run_the_step(made):
     assert all(spec.shape.is_fully_defined() for spec in tf.nest.flatten(specs))
     traced = tf.function(lambda x, y, weights, number: step((x, y, weights), number))
     graph = traced.get_concrete_function(*specs, tf.TensorSpec([], tf.int64)).graph
-    assert graph_rules.violations(graph) == []
+    assert tpu_rules.violations(graph) == []

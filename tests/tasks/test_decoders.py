@@ -11,7 +11,7 @@ from data.tokenizers.special import PLAIN
 from draws import Draws
 from errors import UserError
 from models.transformer import Transformer
-from strategies import graph_rules
+from strategies import tpu_rules
 from tasks import decoding
 from tests.models.examples import source_of
 
@@ -37,7 +37,7 @@ def random_model(kind=Transformer, words=WORDS, seed=3, **options):
 
 
 def sources(batch=32, length=6):
-    """Of each number of tokens, from an empty one to one that fills its row."""
+    """Sources of every number of tokens, from an empty one to one that fills its row."""
     random = np.random.default_rng(1)
     tokens = random.integers(3, WORDS, (batch, length), dtype='int32')
     return tf.constant(np.where(np.arange(length) < np.arange(batch)[:, None] % (length + 1), tokens, PADDING))
@@ -126,7 +126,7 @@ def test_no_sentences(decoded):
 
 def test_nothing_that_a_tpu_cannot_run(decoded):
     graph = decoded[2].get_concrete_function(tf.TensorSpec([32, 6], tf.int32)).graph
-    assert graph_rules.violations(graph) == []
+    assert tpu_rules.violations(graph) == []
 
 
 @pytest.mark.parametrize('policy', ['mixed_float16', 'mixed_bfloat16'])

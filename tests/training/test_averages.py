@@ -13,7 +13,7 @@ from training.checkpoint import Checkpoints
 from training.state import inference_arrays
 from training.trainer import Trainer, averaged_checkpoints
 
-STEPS, EVERY, LAST = 14, 4, 2      # the checkpoints of steps 8 and 12; the run goes on to 14
+STEPS, EVERY, LAST = 14, 4, 2      # the checkpoints of steps 8 and 12; the run resumes and ends at 14
 
 
 def train(workdir):
@@ -42,7 +42,7 @@ def test_the_last_multiples_are_averaged(total, expected):
 
 def test_the_mean_of_the_checkpoints_is_evaluated_and_exported_and_the_same_after_a_resume(tmp_path):
     trainer, evaluated = train(tmp_path / 'whole')
-    # Its checkpoints of steps 10, 12 and 14 are there. A run that goes on at 10, between the two, makes that of 12.
+    # Its checkpoints of steps 10, 12 and 14 are there. A run that resumes at 10, between the two, makes that of 12.
     (tmp_path / 'resumed' / 'checkpoints').mkdir(parents=True)
     for file in (tmp_path / 'whole' / 'checkpoints').glob('step-00000010-*'):
         shutil.copy(file, tmp_path / 'resumed' / 'checkpoints')
@@ -57,7 +57,7 @@ def test_the_mean_of_the_checkpoints_is_evaluated_and_exported_and_the_same_afte
         assert not np.array_equal(of_8, at[12][weights])
         np.testing.assert_array_equal(evaluated[variable.path], at[14][mean])
         np.testing.assert_array_equal(inference_arrays(at[14])[weights], at[14][mean])
-        np.testing.assert_array_equal(np.array(variable), at[14][weights])        # training goes on with its own
+        np.testing.assert_array_equal(np.array(variable), at[14][weights])        # training keeps its own
 
 
 @pytest.mark.parametrize('overrides, message', [

@@ -50,7 +50,7 @@ def test_the_newest_are_kept_and_the_best_stays(checkpoints):
 
 
 def test_a_kill_between_the_best_and_the_newest_file_forgets_neither(checkpoints, monkeypatch):
-    """The best is written first: the run goes on before it, and comes to it again."""
+    """The best is written first: the run resumes before it, and reaches it again."""
     save(checkpoints, 1, best=True)
     written = []
 

@@ -68,7 +68,7 @@ def test_after_a_limit_the_run_gives_up_with_a_report(tmp_path, on_nan):
     assert '\n' not in str(error.value)
     report = json.loads((tmp_path / 'not_finite.json').read_text())
     bad = report['step']
-    assert bad in (6, 7) and report['examples'] == list(range(bad, bad + B))      # a call may go on to step 8
+    assert bad in (6, 7) and report['examples'] == list(range(bad, bad + B))      # a call may run on to step 8
     assert report['loss'] in ('nan', 'inf') and report['not_finite_weights'] == []
     assert set(report['gradient_norms']) == {'m/a/kernel', 'm/n/gamma', 'm/n/beta', 'm/a_2/kernel', 'm/n_2/gamma',
                                              'm/n_2/beta', 'm/b/kernel', 'm/b/bias'}

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from strategies.graphs import called_functions, function_graph
+
 HOST_OPS = {'PyFunc', 'PyFuncStateless', 'EagerPyFunc', 'PrintV2', 'Print', 'ReadFile', 'WriteFile', 'DecodeJpeg',
             'DecodePng', 'DecodeImage', 'ParseExampleV2', 'LookupTableFindV2', 'LookupTableImportV2', 'WriteSummary',
             'WriteScalarSummary', 'IteratorGetNext', 'Timestamp'}     # what strings do not give away
@@ -48,21 +50,6 @@ def source_line(op):
     lines = [f'{frame.filename}:{frame.lineno}' for frame in op.traceback or ()
              if not frame.filename.startswith(installed)]
     return lines[-1] if lines else ''
-
-
-def called_functions(op):
-    """Names of the functions that an operation calls: a loop's body, a branch, a call."""
-    return [value.func.name for value in op.node_def.attr.values() if value.HasField('func')] + [
-        function.name for value in op.node_def.attr.values() for function in value.list.func]
-
-
-def function_graph(graph, name):
-    """The FuncGraph of a function that `graph` calls, or None."""
-    while graph is not None:
-        if name in graph._functions:     # no public way from a call to its graph
-            return graph._functions[name].graph
-        graph = getattr(graph, 'outer_graph', None)
-    return None
 
 
 def _reason(op):

@@ -1,4 +1,4 @@
-"""What is wrong with a machine, and the one command that mends it: pure functions over the facts of a Machine.
+"""What is wrong with a machine, and the one command that fixes it: pure functions over the facts of a Machine.
 
 doctor.py collects the facts and prints the findings; tpu.py gives the same verdicts as errors. CAUSES is the only place
 where what TensorFlow says is translated.
@@ -47,7 +47,7 @@ class Machine:
 
     @property
     def generation(self):
-        """Of its TPU chips; '' if unknown."""
+        """The generation of its TPU chips; '' if unknown."""
         named = re.match(r'v5litepod|v5p|v6e|tpu7x|v\d', self.environment.get('TPU_ACCELERATOR_TYPE', ''))
         return self.tpu_chips[0] if self.tpu_chips else (named[0].replace('litepod', 'e') if named else '')
 
@@ -62,14 +62,14 @@ class Finding:
     subject: str
     fact: str = ''
     problem: str = ''
-    mend: str = ''
+    fix: str = ''
 
     def __str__(self):
-        return f'{self.problem}. To mend it: {self.mend}'
+        return f'{self.problem}. To fix it: {self.fix}'
 
 
-# (what TensorFlow or libtpu says, its cause, what mends it); the first that matches counts.
-CAUSES = [(re.compile(pattern), problem, mend) for pattern, problem, mend in (
+# (what TensorFlow or libtpu says, its cause, what fixes it); the first that matches counts.
+CAUSES = [(re.compile(pattern), problem, fix) for pattern, problem, fix in (
     (r"No module named 'tensorflow'",
      'TensorFlow is not installed (Colab\'s TPU runtimes have none since March 2025)', '{install}'),
     (r'DoWork not available|not available in this library',
@@ -114,9 +114,9 @@ def cause_of(text, machine, subject='tensorflow'):
     installed, tf_version = (machine.packages.get(name, '') for name in ('libtpu', 'tensorflow-tpu'))
     names = {'installed': installed, 'wheel': tf_version, 'fits': TESTED_LIBTPU.get(tf_version, '0.0.14'),
              'install': install_tpu(machine), 'no_tpu': END_OTHERS if machine.has_tpu else CREATE_TPU}
-    for pattern, problem, mend in CAUSES:
+    for pattern, problem, fix in CAUSES:
         if pattern.search(text):
-            return Finding(subject, problem=problem.format(**names), mend=mend.format(**names))
+            return Finding(subject, problem=problem.format(**names), fix=fix.format(**names))
     return None
 
 
@@ -148,11 +148,11 @@ def wheel(machine):
     """Which TensorFlow is installed."""
     fact = ', '.join(f'{name} {machine.packages[name]}' for name in machine.wheels) or 'none'
     if not machine.wheels:
-        mend = install_tpu(machine) if machine.has_tpu else 'pip install --editable .'
-        return Finding('tensorflow', fact, 'TensorFlow is not installed', mend)
+        fix = install_tpu(machine) if machine.has_tpu else 'pip install --editable .'
+        return Finding('tensorflow', fact, 'TensorFlow is not installed', fix)
     if len(machine.wheels) > 1:
-        mend = install_tpu(machine) if machine.has_tpu else INSTALL_GPU if machine.nvidia_gpus else INSTALL_CPU
-        return Finding('tensorflow', fact, 'these wheels overwrite each other\'s files', mend)
+        fix = install_tpu(machine) if machine.has_tpu else INSTALL_GPU if machine.nvidia_gpus else INSTALL_CPU
+        return Finding('tensorflow', fact, 'these wheels overwrite each other\'s files', fix)
     return Finding('tensorflow', fact)
 
 
@@ -160,8 +160,8 @@ def needed(machine):
     """The other packages that training imports."""
     missing = [name for name in NEEDED if name not in machine.packages]
     if missing:
-        mend = install_tpu(machine) if 'tensorflow-tpu' in machine.packages else 'pip install --editable .'
-        return Finding('packages', 'missing: ' + ', '.join(missing), 'training imports them', mend)
+        fix = install_tpu(machine) if 'tensorflow-tpu' in machine.packages else 'pip install --editable .'
+        return Finding('packages', 'missing: ' + ', '.join(missing), 'training imports them', fix)
     return Finding('packages', ', '.join(f'{name} {machine.packages[name]}' for name in NEEDED))
 
 
@@ -195,7 +195,7 @@ def imports(machine):
         return dataclasses.replace(known, fact=ended)
     again = ' '.join(f'{name}=={machine.packages[name]}' for name in machine.wheels)
     return Finding('import', ended, gist(machine.output),
-                   wheel(machine).mend or f'pip install --force-reinstall {again}')
+                   wheel(machine).fix or f'pip install --force-reinstall {again}')
 
 
 def cpu(machine):
@@ -210,18 +210,18 @@ def gpu(machine):
     hidden = machine.environment.get('CUDA_VISIBLE_DEVICES')
     if not machine.nvidia_gpus and not machine.libcuda:
         return Finding('gpu', problem='this machine has no NVIDIA GPU: none on the PCI bus, no /dev/nvidia*, no driver',
-                       mend='none; use a machine that has one')
+                       fix='none; use a machine that has one')
     if not machine.libcuda:
         return Finding('gpu', problem='a GPU is there, but its driver\'s libcuda is not',
-                       mend='sudo ubuntu-drivers install')
+                       fix='sudo ubuntu-drivers install')
     if hidden is not None and hidden.strip() in ('', '-1'):
-        return Finding('gpu', problem='CUDA_VISIBLE_DEVICES hides all GPUs', mend='unset CUDA_VISIBLE_DEVICES')
+        return Finding('gpu', problem='CUDA_VISIBLE_DEVICES hides all GPUs', fix='unset CUDA_VISIBLE_DEVICES')
     if obstacle := cpu(machine):
         return obstacle
     if not machine.said.get('cuda'):
-        return Finding('gpu', problem=f'{machine.wheels[0]} is not built for CUDA', mend=INSTALL_GPU)
+        return Finding('gpu', problem=f'{machine.wheels[0]} is not built for CUDA', fix=INSTALL_GPU)
     return cause_of(machine.output, machine, 'gpu') or Finding(
-        'gpu', problem='TensorFlow sees no GPU, though a driver is there', mend=INSTALL_GPU)
+        'gpu', problem='TensorFlow sees no GPU, though a driver is there', fix=INSTALL_GPU)
 
 
 def multiworker(machine):
@@ -229,7 +229,7 @@ def multiworker(machine):
     try:
         json.loads(machine.environment.get('TF_CONFIG') or '{}')
     except ValueError:
-        return Finding('multiworker', problem='TF_CONFIG is not JSON', mend='unset TF_CONFIG')
+        return Finding('multiworker', problem='TF_CONFIG is not JSON', fix='unset TF_CONFIG')
     return cpu(machine)
 
 
@@ -237,12 +237,12 @@ def tpu(machine):
     """The obstacle to a TPU of this machine, or None. What a child said that brought it up counts, if there was one."""
     if not machine.has_tpu:
         return Finding('tpu', problem='this machine has no TPU: no /dev/accel*, no /dev/vfio/*, none on the PCI bus',
-                       mend=CREATE_TPU)
+                       fix=CREATE_TPU)
     if not machine.wheels:
         return wheel(machine)
     if machine.wheels != ['tensorflow-tpu']:
         return Finding('tpu', problem=f'{" and ".join(machine.wheels)} cannot drive a TPU; tensorflow-tpu alone can',
-                       mend=install_tpu(machine))
+                       fix=install_tpu(machine))
     if machine.exit_code is None or machine.said.get('tpus'):
         return None
     return failed(machine.output, machine)
@@ -253,7 +253,7 @@ def failed(text, machine):
     obstacle = cause_of(text, machine, 'tpu') or libtpu(machine)
     if obstacle.problem:
         return obstacle
-    return Finding('tpu', problem=f'bringing the TPU up failed: {gist(text)}', mend=install_tpu(machine))
+    return Finding('tpu', problem=f'bringing the TPU up failed: {gist(text)}', fix=install_tpu(machine))
 
 
 def venue(machine):

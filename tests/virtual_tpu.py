@@ -11,7 +11,8 @@ import tensorflow as tf
 # Private: the one place where a resolver describes a TPU's hosts and cores. Pinned by tests/test_virtual_tpu.py.
 from tensorflow.python.tpu.tpu_system_metadata import TPUSystemMetadata
 
-from strategies.graph_rules import called_functions, function_graph, violations
+from strategies.graphs import called_functions, function_graph
+from strategies.tpu_rules import violations
 
 Device = collections.namedtuple('Device', 'name device_type memory_limit_bytes')
 
@@ -84,7 +85,7 @@ class Cluster:
         return [op.inputs[0].name for op in self.on_tpu if op.type == 'CrossReplicaSum']
 
     def violations(self):
-        """What in it a TPU cannot run, see graph_rules.py."""
+        """What in it a TPU cannot run, see tpu_rules.py."""
         return violations(self.graph, self.on_tpu)
 
 
