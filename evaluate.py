@@ -12,7 +12,7 @@ import cli
 from errors import lookup
 from settings import Options, Training, Translation
 from settings.fields import check_field
-from workdir import Workdir
+from experiment.workdir import Workdir
 
 SPLITS, SEARCH = ('train', 'validation', 'test'), ('beam_size', 'length_penalty')
 
@@ -27,20 +27,21 @@ def main():
     search = {name: args[name].value for name in SEARCH if args[name].present}
     Workdir(args.workdir).recipe().replace(**search)      # a mistake is told before TensorFlow is imported
     with cli.quiet_tensorflow():
-        import assembly
+        from data import pipeline
+        from experiment import parts, trained
         from strategies import selection
-    from data import pipeline
+        from training import randomness
     from training.evaluation import EvaluationStep, Evaluator
     devices = selection.select(options.strategy, options.virtual_devices, options.tpu)
-    assembly.make_deterministic(devices.hardware)
+    randomness.make_deterministic(devices.hardware)
     with devices.strategy.scope():
-        recipe, dataset, task, model, step = assembly.load(
+        recipe, dataset, task, model, step = trained.load(
             options.workdir, args.checkpoint, options.data_dir, **search)
     source, batch_size = dataset.split(args.split), args.batch_size or recipe.training.batch_size
     pipeline.per_replica(batch_size, devices.replicas)
     evaluate = Evaluator(devices.strategy, EvaluationStep(model, task),
-                         *assembly.evaluation_batches(task, source, batch_size))
-    with assembly.data_errors(dataset):
+                         *parts.evaluation_batches(task, source, batch_size))
+    with parts.data_errors(dataset):
         values = evaluate()
     print(json.dumps({'step': step, 'split': args.split, **values}, indent=2))
 

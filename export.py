@@ -9,7 +9,7 @@ from absl import flags
 
 import cli
 from errors import UserError
-from workdir import Workdir
+from experiment.workdir import Workdir
 
 
 def main():
@@ -20,11 +20,11 @@ def main():
         raise UserError(f'`output` must be new, or a SavedModel to replace. Received: output={args.output!r}')
     Workdir(args.workdir).recipe()      # a mistake is told before TensorFlow is imported
     with cli.quiet_tensorflow():
-        import assembly
+        from experiment import export, trained
         from strategies import selection
     selection.select('cpu')
-    _, dataset, task, model, step = assembly.load(args.workdir, args.checkpoint, args.data_dir)
-    difference = assembly.export(output, model, model, dataset, task)
+    _, dataset, task, model, step = trained.load(args.workdir, args.checkpoint, args.data_dir)
+    difference = export.write_checked(output, model, model, dataset, task)
     print(f'{output}: step {step} of {args.workdir}, differs from the model by at most {difference:.1e}')
 
 

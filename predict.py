@@ -15,7 +15,7 @@ import cli
 from errors import UserError
 from settings import Translation
 from training.files import write_atomically
-from workdir import Workdir
+from experiment.workdir import Workdir
 
 ASKED = ('image', 'text', 'values')      # what a task may be asked with
 SEARCH, SAMPLING = ('beam_size', 'length_penalty'), ('temperature', 'top_k', 'top_p')
@@ -32,11 +32,11 @@ def main():
     recipe = Workdir(args.workdir).recipe().replace(**search)      # a mistake is told before TensorFlow is imported
     _check_translation_flags(args, given[0], recipe)
     with cli.quiet_tensorflow():
-        import assembly
+        from experiment import trained
         from draws import Draws
         from strategies import selection
     selection.select('cpu')
-    _, _, task, model, _ = assembly.load(args.workdir, args.checkpoint, args.data_dir, **search)
+    _, _, task, model, _ = trained.load(args.workdir, args.checkpoint, args.data_dir, **search)
     if given[0] not in task.asks:
         raise UserError(f'this run\'s task is {task.name}: use --{" or --".join(task.asks)}. Received: --{given[0]}')
     asked = args[given[0]].value

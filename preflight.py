@@ -34,17 +34,17 @@ def main(chosen):
     for number in (signal.SIGINT, signal.SIGTERM):      # nothing is to be saved, and a compiler does not look for them
         signal.signal(number, signal.SIG_DFL)
     with cli.quiet_tensorflow():
-        from rehearsal import Rehearsal
+        from experiment.preflight import Preflight
     if chosen.inherited:
         _say(chosen.inherited)
-    rehearsal = Rehearsal(args.data_dir, _say)
+    preflight = Preflight(args.data_dir, _say)
     if args.sweep:
-        files = report.write_sweep(rehearsal.sweep(recipe, slices, batches), args.output)
+        files = report.write_sweep(preflight.sweep(recipe, slices, batches), args.output)
         print(f'wrote {" and ".join(map(str, files))}')
         return
     if batches:
         recipe = recipe.replace(batch_size=batches[0] * slices[0].chips)
-    found = rehearsal.largest(recipe, slices[0]) if args.find_batch_size else rehearsal.check(recipe, slices[0])
+    found = preflight.largest(recipe, slices[0]) if args.find_batch_size else preflight.check(recipe, slices[0])
     print(json.dumps(found, indent=2) if args.json else report.table(found), flush=True)
     return 0 if found['compiles'] else FAILED
 

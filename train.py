@@ -18,7 +18,7 @@ import cli
 from errors import UserError
 from settings import Options
 from strategies import workers
-from workdir import Workdir, default_workdir
+from experiment.workdir import Workdir, default_workdir
 
 
 def run(recipe, options=Options(), name='run', note=None):
@@ -46,10 +46,10 @@ def run(recipe, options=Options(), name='run', note=None):
 
     # 2. The devices. TensorFlow is imported only here, so that --help and a mistyped flag answer at once.
     with cli.quiet_tensorflow():
-        import assembly
         from strategies import selection
+        from training import randomness
     devices = selection.select(options.strategy, options.virtual_devices, options.tpu)
-    assembly.make_deterministic(devices.hardware)
+    randomness.make_deterministic(devices.hardware)
 
     try:
         with selection.worker_errors(devices):
@@ -60,14 +60,14 @@ def run(recipe, options=Options(), name='run', note=None):
 
 def _train(recipe, options, name, note, workdir, devices):
     """Stages 3 to 8, on the devices. Several workers do the same in step; only the chief touches the run's folder."""
-    import assembly
+    from experiment import export, parts
     # 3. The data, and what its outputs mean.
     recipe = workdir.resumed_recipe(recipe).resolved(devices.hardware)
-    dataset, task = assembly.open_data(recipe, options.data_dir, workdir.tokenizer())
-    batches = assembly.Batches(recipe, dataset, task, devices.replicas)
+    dataset, task = parts.open_data(recipe, options.data_dir, workdir.tokenizer())
+    batches = parts.Batches(recipe, dataset, task, devices.replicas)
 
     # 4. The model under the strategy's scope, at the newest checkpoint if there is one.
-    trainer, jit_reason = assembly.make_trainer(recipe, batches.rows, task, devices, workdir, options.jit)
+    trainer, jit_reason = parts.make_trainer(recipe, batches.rows, task, devices, workdir, options.jit)
     trainer.count_flops(batches.spec)
     if devices.is_chief:
         workdir.lock()                 # only now: what is wrong so far leaves no folder behind
@@ -76,7 +76,7 @@ def _train(recipe, options, name, note, workdir, devices):
         workdir.claim(recipe, task.tokenizer_files)
         _print_head(name, note, workdir, recipe, devices, dataset, batches, trainer, jit_reason)
 
-    with assembly.data_errors(dataset):
+    with parts.data_errors(dataset):
         # 5. The loop.
         trainer.train(batches.training, trainer.evaluator(*batches.evaluation('validation')), batches.examples, options)
 
@@ -86,7 +86,7 @@ def _train(recipe, options, name, note, workdir, devices):
     # 7. The export, rebuilt without the strategy, and checked.
     results = _results(recipe, devices, dataset, trainer, values)
     if devices.is_chief:
-        difference = assembly.export_run(workdir, recipe, trainer, dataset) if options.export else None
+        difference = export.export_run(workdir, recipe, trainer, dataset) if options.export else None
         results |= {'export_dir': str(workdir.export) if options.export else None, 'export_max_abs_diff': difference}
 
         # 8. The results.

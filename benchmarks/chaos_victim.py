@@ -26,8 +26,8 @@ DAMAGES = ('truncated', 'one bit flipped', 'second half zeroed')
 # The first whose functions are all on one thread's stack. What is on none of them is 'start': imports, build, restore.
 _STACKS = {
     'checkpoint write': {('training/checkpoint.py', '_write'), ('training/files.py', 'write_atomically')},
-    'results': {('workdir.py', 'finish')},
-    'export': {('assembly.py', 'export_run')},
+    'results': {('experiment/workdir.py', 'finish')},
+    'export': {('experiment/export.py', 'export_run')},
     'evaluation': {('training/evaluation.py', '__call__')},
     'step': {('training/loop.py', 'train')},
 }

@@ -65,17 +65,18 @@ class Loop:
     """A model's default recipe in a Trainer, which trains a number of steps at a time."""
 
     def __init__(self, model, folder):
-        import assembly
+        from experiment import parts
+        from training import randomness
         import recipes
         from strategies import selection
-        from workdir import Workdir
+        from experiment.workdir import Workdir
         _, recipe = recipes.find(model=model)
         recipe = recipe.replace(eval_every=0)
         devices = selection.select('cpu')
-        assembly.make_deterministic()
-        dataset, task = assembly.open_data(recipe)
-        self._batches = assembly.Batches(recipe, dataset, task, devices.replicas)
-        self._trainer, _ = assembly.make_trainer(recipe, self._batches.rows, task, devices, Workdir(folder))
+        randomness.make_deterministic()
+        dataset, task = parts.open_data(recipe)
+        self._batches = parts.Batches(recipe, dataset, task, devices.replicas)
+        self._trainer, _ = parts.make_trainer(recipe, self._batches.rows, task, devices, Workdir(folder))
         self._trainer.restore(self._batches.fingerprint)
         self._folder = pathlib.Path(folder)
         self._validate = self._trainer.evaluator(*self._batches.evaluation('validation'))

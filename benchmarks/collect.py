@@ -12,7 +12,7 @@ import cli
 import recipes
 from benchmarks.report import RESULTS
 from errors import UserError
-from workdir import Workdir
+from experiment.workdir import Workdir
 
 # task -> {metric: how the table shows it}
 METRICS = {'classification': {'accuracy': 'accuracy {:.4f}'}, 'regression': {'mse': 'mse {:.4f}'},

@@ -7,7 +7,8 @@ import tempfile
 import keras
 import numpy as np
 
-import assembly
+from experiment import parts
+from training import randomness
 from benchmarks import hazards_cases as cases
 from data.rows import prepared
 from strategies import selection
@@ -23,7 +24,7 @@ NOISE = re.compile(r'\x1b\[\d+m|`|:\{.*?\}| \(defined @ [^)]*\)| \(<class [^)]*\
 def measure():
     """{row: measured}, for the rows that need no process of their own."""
     devices = _devices()
-    assembly.make_deterministic()
+    randomness.make_deterministic()
     rows = {'clipping': _clipping, 'dropout': _dropout, 'overflow': _overflow, 'partial': _partial,
             'batch_norm': _batch_norm, 'resume': _resume, 'accumulation': _accumulation}
     return {name: row(devices) for name, row in rows.items()}
@@ -132,7 +133,7 @@ def _fit_net(devices, epochs, callbacks=(), jit_compile=False, **options):
 
 
 def _diabetes():
-    dataset, task = assembly.open_data(cases.DIABETES)
+    dataset, task = parts.open_data(cases.DIABETES)
     rows = prepared(task.rows(dataset.train))
     return rows['x'], rows['y']
 

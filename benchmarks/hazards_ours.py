@@ -8,7 +8,8 @@ import tempfile
 import keras
 import numpy as np
 
-import assembly
+from experiment import parts
+from training import randomness
 from benchmarks import hazards_cases as cases
 from data import pipeline
 from data.source import Tensors
@@ -43,7 +44,7 @@ TASK = Rows()
 def measure():
     """Returns ({row: values}, the weights of one process that the workers should reach, as a flat list)."""
     devices = {'one': selection.select('cpu'), 'two': selection.select('cpu', virtual_devices=2)}
-    assembly.make_deterministic()
+    randomness.make_deterministic()
     rows = {'clipping': _clipping, 'dropout': _dropout, 'accumulation': _accumulation, 'overflow': _overflow,
             'partial': _partial, 'batch_norm': _batch_norm, 'xla': _xla, 'resume': _resume}
     return {name: row(devices) for name, row in rows.items()}, _flat(_train_net(devices['one']))
@@ -51,7 +52,7 @@ def measure():
 
 def measure_worker(devices):
     """In one of the processes that TF_CONFIG names. Returns the weights after training, as a flat list."""
-    assembly.make_deterministic()
+    randomness.make_deterministic()
     return _flat(_train_net(devices))
 
 
@@ -145,8 +146,8 @@ def _batch_norm(devices):
 def _train_net(devices, jit='off', **overrides):
     """The weights after training on the diabetes set."""
     recipe = cases.DIABETES.replace(**overrides)
-    dataset, task = assembly.open_data(recipe)
-    batches = assembly.Batches(recipe, dataset, task, devices.replicas)
+    dataset, task = parts.open_data(recipe)
+    batches = parts.Batches(recipe, dataset, task, devices.replicas)
     trainer, _ = _loop(recipe.training, devices, task, lambda: cases.net(Dropout), batches.training, jit)
     return trainer.model.get_weights()
 
@@ -183,8 +184,8 @@ def _run(devices, workdir, signal_at=None):
     """Trains DIABETES in a folder, from its checkpoint if it has one. signal_at: step of a SIGTERM to this process."""
     recipe = cases.DIABETES
     workdir.mkdir(exist_ok=True)
-    dataset, task = assembly.open_data(recipe)
-    batches = assembly.Batches(recipe, dataset, task, devices.replicas)
+    dataset, task = parts.open_data(recipe)
+    batches = parts.Batches(recipe, dataset, task, devices.replicas)
     training = recipe.training
     trainer = Trainer(training, devices, task, lambda: cases.net(Dropout), total_steps=training.steps, workdir=workdir)
     trainer.restore(dataset.fingerprint)

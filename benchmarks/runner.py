@@ -1,10 +1,11 @@
 """A recipe's own loop, ready to be timed."""
 
-import assembly
+from experiment import parts
+from training import randomness
 import recipes
 from strategies import selection
 from training.loop import StepRunner
-from workdir import Workdir
+from experiment.workdir import Workdir
 
 
 def recipe_loop(model, jit='auto', devices=None, rows=0):
@@ -22,9 +23,9 @@ def recipe_loop(model, jit='auto', devices=None, rows=0):
     batch_size = (rows or recipe.training.batch_size) * devices.replicas
     plain = {'augment': 'none'} if 'augment' in recipe.fields() else {}
     recipe = recipe.replace(accumulate=1, batch_size=batch_size, **plain).resolved(devices.hardware)
-    assembly.make_deterministic()
-    dataset, task = assembly.open_data(recipe)
-    batches = assembly.Batches(recipe, dataset, task, devices.replicas)
-    trainer, _ = assembly.make_trainer(recipe, batches.rows, task, devices, Workdir('unused'), jit)
+    randomness.make_deterministic()
+    dataset, task = parts.open_data(recipe)
+    batches = parts.Batches(recipe, dataset, task, devices.replicas)
+    trainer, _ = parts.make_trainer(recipe, batches.rows, task, devices, Workdir('unused'), jit)
     runner = StepRunner(devices.strategy, trainer.train_step, batches.training, 0)
     return runner, recipe, task, batches.training(0), trainer.jit

@@ -21,8 +21,8 @@ def bare_step(recipe, task, jit):
     import keras
     import tensorflow as tf
 
-    import assembly
-    model = assembly.build_model(recipe, task)
+    from experiment import parts
+    model = parts.build_model(recipe, task)
     optimizer = keras.optimizers.get({'class_name': recipe.training.optimizer,
                                       'config': {'learning_rate': recipe.training.learning_rate}})
     optimizer.build(model.trainable_variables)

@@ -19,7 +19,7 @@ import keras_hub                # noqa: E402
 import numpy as np              # noqa: E402
 import tensorflow as tf         # noqa: E402
 
-import assembly                 # noqa: E402
+from experiment import parts, trained                 # noqa: E402
 from benchmarks.translation import RECIPE   # noqa: E402
 from data.rows import prepared              # noqa: E402
 from models.transformer import SIZES        # noqa: E402
@@ -27,7 +27,8 @@ from recipes import load                    # noqa: E402
 from tasks.scores.translation import corpus_scores      # noqa: E402
 from training.evaluation import EvaluationStep, Evaluator       # noqa: E402
 from training.trainer import make_schedule  # noqa: E402
-from workdir import Workdir                 # noqa: E402
+from experiment.workdir import Workdir                 # noqa: E402
+from training import randomness                 # noqa: E402
 
 # Sentences per step. After 110 s beside other work, 64 with our recipe's peak rate, 3e-3, had a lower validation loss
 # than 64 and 32 with 1e-3 and 128 with 2e-3. With 297, as many as our rows hold, a step took 3.5 s: few updates.
@@ -38,7 +39,7 @@ DECODED = 256      # sentences at a time
 def ours(run, _):
     workdir = Workdir(run)
     recipe, results = workdir.recipe(), workdir.results()
-    dataset, task = assembly.open_data(recipe, tokenizer=workdir.tokenizer())
+    dataset, task = parts.open_data(recipe, tokenizer=workdir.tokenizer())
     rows = task.rows(dataset.train, training=True)
     tokens = results['steps'] * recipe.training.batch_size * 2 * recipe.data.max_length * (1 - rows.padding_share)
     return {'scores': results['eval'], 'greedy': _greedily(run), 'steps': results['steps'], 'tokens': tokens,
@@ -46,9 +47,9 @@ def ours(run, _):
 
 
 def _greedily(run):
-    recipe, dataset, task, model, _ = assembly.load(run, beam_size=1)
+    recipe, dataset, task, model, _ = trained.load(run, beam_size=1)
     evaluate = Evaluator(tf.distribute.get_strategy(), EvaluationStep(model, task),
-                         *assembly.evaluation_batches(task, dataset.test, recipe.training.batch_size))
+                         *parts.evaluation_batches(task, dataset.test, recipe.training.batch_size))
     return evaluate()
 
 
@@ -56,7 +57,7 @@ def fit(run, seconds):
     workdir = Workdir(run)
     recipe = workdir.resumed_recipe(load(RECIPE)[1])      # of no run yet for `--only_baseline`
     training = recipe.training
-    dataset, task = assembly.open_data(recipe, tokenizer=workdir.tokenizer())
+    dataset, task = parts.open_data(recipe, tokenizer=workdir.tokenizer())
     source, target = prepared(task.rows(dataset.train)).values()                      # int32 [N, S], [N, T]
     keras.utils.set_random_seed(training.seed)
     model = build(recipe, task.sizes['target_vocabulary_size'])
@@ -149,7 +150,7 @@ def translate(model, source, task):
 
 def main(part, run, out, seconds):
     if part == 'ours':
-        assembly.make_deterministic()
+        randomness.make_deterministic()
     measured = {'ours': ours, 'fit': fit}[part](run, float(seconds))
     pathlib.Path(out).write_text(json.dumps(measured))
 

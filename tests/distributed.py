@@ -15,7 +15,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-import assembly
+from experiment import parts
+from training import randomness
 import recipes
 from data.source import Subset, Tensors
 from models.batch_norm import BatchNormalization
@@ -26,7 +27,7 @@ from strategies.workers import launch
 from tasks.task import Task, weighted
 from training.loop import StepRunner
 from training.trainer import Trainer
-from workdir import Workdir
+from experiment.workdir import Workdir
 
 B, F = 16, 4
 ANSWERED = 3 * B - 5       # examples that are evaluated; the last batch is padded
@@ -173,10 +174,10 @@ def models(devices, *settings):
             _, recipe = recipes.find(**chosen)
             fields = {field: value for field, value in overrides.items() if field != 'recipe'}
             recipe = recipe.replace(**fields, **SETTINGS[setting])
-            dataset, task = assembly.open_data(recipe)
-            batches = assembly.Batches(recipe, dataset, task, devices.replicas)
-            trainer, _ = assembly.make_trainer(recipe, batches.rows, task, devices, Workdir('unused'),
-                                               'on' if setting == 'xla' else 'off')
+            dataset, task = parts.open_data(recipe)
+            batches = parts.Batches(recipe, dataset, task, devices.replicas)
+            trainer, _ = parts.make_trainer(recipe, batches.rows, task, devices, Workdir('unused'),
+                                            'on' if setting == 'xla' else 'off')
             StepRunner(devices.strategy, trainer.train_step, batches.training, 0)(recipe.training.steps)
             out[f'{name}, {setting}'] = state(trainer)
             if setting == '8 micro-batches' and devices.replicas < 8:     # tracing a decoder 8 times takes a minute
@@ -188,7 +189,7 @@ def models(devices, *settings):
 
 def evaluated(trainer, dataset, task, batch_size):
     tested = Subset(dataset.test, range(TESTED))
-    return trainer.evaluator(*assembly.evaluation_batches(task, tested, batch_size))()
+    return trainer.evaluator(*parts.evaluation_batches(task, tested, batch_size))()
 
 
 def state(trainer):
@@ -217,7 +218,7 @@ def main(what, where, out, *names):
     if workers and 'TF_CONFIG' not in os.environ:
         sys.exit(launch([sys.executable, '-m', 'tests.distributed', what, where, out, *names], int(workers)))
     devices = selection.select('multiworker' if workers else 'cpu', virtual_devices=int(local))
-    assembly.make_deterministic()
+    randomness.make_deterministic()
     results = {'cases': cases, 'models': models}[what](devices, *names)
     pathlib.Path(out).mkdir(parents=True, exist_ok=True)
     np.savez(f'{out}/{cluster.task()[1] if workers else 0}.npz',

@@ -119,9 +119,9 @@ LOOP = ('training/loop.py', 'train')
     ([stack(('training/evaluation.py', 'Evaluator.__call__'), LOOP)], 'evaluation'),
     ([stack(LOOP), stack(('training/files.py', 'write_atomically'),
                          ('training/checkpoint.py', 'Checkpoints._write'))], 'checkpoint write'),
-    ([stack(('training/files.py', 'write_atomically'), ('workdir.py', 'Workdir.claim'))], 'start'),
-    ([stack(('assembly.py', 'export_run'))], 'export'),
-    ([stack(('training/files.py', 'write_atomically'), ('workdir.py', 'Workdir.finish'))], 'results')])
+    ([stack(('training/files.py', 'write_atomically'), ('experiment/workdir.py', 'Workdir.claim'))], 'start'),
+    ([stack(('experiment/export.py', 'export_run'))], 'export'),
+    ([stack(('training/files.py', 'write_atomically'), ('experiment/workdir.py', 'Workdir.finish'))], 'results')])
 def test_stacks_say_where_a_run_is(threads, place):
     assert classify(threads) == place
 

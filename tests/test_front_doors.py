@@ -160,7 +160,7 @@ def test_two_replicas_end_where_one_does(finished, run_python, tmp_path):
 
 # An editable install makes the project importable from anywhere: what counts is that nothing of it was imported.
 ALONE = '''
-ours = {'assembly', 'data', 'models', 'tasks', 'training', 'strategies', 'settings'} & set(sys.modules)
+ours = {'experiment', 'data', 'models', 'tasks', 'training', 'strategies', 'settings'} & set(sys.modules)
 if ours:
     sys.exit(f'the project was imported: {ours}')
 '''

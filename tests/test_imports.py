@@ -9,18 +9,16 @@ from tests.conftest import ROOT
 
 # Where a module is named, it alone and not its room. Each room may import itself, and other packages than ours.
 ARROWS = {
-    'errors': '', 'recipes': 'errors', 'models': 'errors', 'data': 'errors', 'tasks': 'data errors',
-    'strategies': 'errors', 'training': 'errors strategies.graphs',
-    'workdir': 'errors recipes.recipe training.checkpoint',
-    'assembly': 'data errors models tasks training workdir',
-    'rehearsal': 'assembly errors strategies training workdir',
-    'frontdoor': 'errors strategies.tpu',
-    'train': 'assembly errors frontdoor recipes strategies workdir',
-    'evaluate': 'assembly data errors frontdoor strategies training',
-    'export': 'assembly errors frontdoor strategies',
-    'predict': 'assembly errors frontdoor strategies training.checkpoint',
-    'preflight': 'errors frontdoor recipes rehearsal strategies',
-    'benchmarks': 'assembly data errors frontdoor models recipes strategies tasks training workdir',
+    'errors': '', 'draws': '', 'settings': 'errors', 'recipes': 'errors settings', 'models': 'errors',
+    'data': 'draws errors', 'tasks': 'data draws errors', 'interpretability': 'errors models',
+    'strategies': 'errors', 'training': 'draws errors strategies.graphs',
+    'experiment': 'data errors models settings strategies tasks training',
+    'cli': 'errors recipes settings strategies.selection strategies.tpu',
+    'train': 'cli errors experiment settings strategies training',
+    'evaluate': 'cli data errors experiment settings strategies training',
+    'export': 'cli errors experiment strategies', 'preflight': 'cli errors experiment settings strategies',
+    'predict': 'cli draws errors experiment interpretability settings strategies training.files',
+    'benchmarks': 'cli data draws errors experiment models recipes settings strategies tasks training',
 }
 ROOTS = {path.stem for path in ROOT.glob('*.py')} | {path.parent.name for path in ROOT.glob('*/*.py')} - {'tests'}
 MODULES = {'.'.join(path.relative_to(ROOT).with_suffix('').parts).removesuffix('.__init__'): path
@@ -57,7 +55,7 @@ def test_a_room_imports_only_what_its_arrows_say(room):
                 assert module.split('.')[0] in {'keras', *sys.stdlib_module_names}, f'{place} imports {module}'
 
 
-@pytest.mark.parametrize('start', ['recipes', 'frontdoor', 'train', 'evaluate', 'export', 'predict', 'preflight'])
+@pytest.mark.parametrize('start', ['recipes', 'settings', 'cli', 'train', 'evaluate', 'export', 'predict', 'preflight'])
 def test_flags_are_parsed_before_tensorflow_is_imported(start):
     waiting = [name for name in MODULES if name.split('.')[0] == start]
     for name in waiting:     # grows while it is walked

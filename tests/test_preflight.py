@@ -16,18 +16,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import assembly
+from experiment import parts
 import models
 import recipes
 from errors import UserError
-from rehearsal import Rehearsal
+from experiment.preflight import Preflight
 from settings.models import Model
 from strategies import selection
 from strategies.preflight import compiler, report, topologies
 from strategies.preflight.replicas import ProgramReplicas
 from tests import flawed
 from tests.conftest import ROOT, clean_environment
-from workdir import Workdir
+from experiment.workdir import Workdir
 
 FIELDS = {'compiles', 'topology', 'chips', 'per_chip_batch', 'memory_bytes', 'memory_limit_bytes', 'flops_per_step',
           'bytes_per_step', 'all_reduce_bytes', 'bound', 'predicted_step_seconds', 'predicted_examples_per_second',
@@ -99,7 +99,7 @@ def test_what_a_tpu_cannot_run_is_refused_with_its_line(monkeypatch, fault, reas
     lines = (ROOT / 'tests' / 'flawed.py').read_text().splitlines()
     line = next(i for i, text in enumerate(lines, 1) if f'the {fault} line' in text)
     recipe = dataclasses.replace(recipes.load('mlp_digits')[1], model=Flawed())
-    found = Rehearsal(say=lambda line: None).check(recipe, topologies.parse('v5e:1x1'))
+    found = Preflight(say=lambda line: None).check(recipe, topologies.parse('v5e:1x1'))
     assert not found['compiles']
     assert f'/{fault}' in found['reason'] and reason in found['reason']
     assert f'tests/flawed.py:{line}' in found['reason'] and '\n' not in found['reason']
@@ -145,12 +145,12 @@ def test_what_libtpu_cannot_open_is_one_line():
 def test_the_program_of_one_replica_is_the_step_that_trains():
     """Run on this machine, the step that is compiled for a TPU changes the weights as the step of a run does."""
     recipe = recipes.load('mlp_digits')[1].replace(precision='float32')
-    dataset, task = assembly.open_data(recipe)
+    dataset, task = parts.open_data(recipe)
     weights = []
     for strategy in (ProgramReplicas(1), tf.distribute.get_strategy()):
         devices = selection.Devices('tpu', 'tpu', 'here', strategy)
-        batches = assembly.Batches(recipe, dataset, task, 1)
-        trainer, _ = assembly.make_trainer(recipe, batches.rows, task, devices, Workdir('unused'))
+        batches = parts.Batches(recipe, dataset, task, 1)
+        trainer, _ = parts.make_trainer(recipe, batches.rows, task, devices, Workdir('unused'))
         batch = next(iter(batches.training(0)()))
         before = trainer.model.get_weights()
         step = tf.function(lambda: strategy.run(trainer.train_step, args=(batch, tf.constant(0, tf.int64))),
@@ -181,7 +181,7 @@ def transformer_flops(recipe, batch):
 
 
 def words(recipe):
-    return assembly.open_data(recipe)[1].sizes['target_vocabulary_size']
+    return parts.open_data(recipe)[1].sizes['target_vocabulary_size']
 
 
 @pytest.mark.slow
@@ -190,8 +190,8 @@ def test_transformer(run_python):
     assert done.returncode == 0
     sound(found, parameters=930_048)
     recipe = recipes.load('transformer_number_words')[1]
-    dataset, task = assembly.open_data(recipe)
-    by_hand = transformer_flops(recipe, assembly.Batches(recipe, dataset, task, 8))
+    dataset, task = parts.open_data(recipe)
+    by_hand = transformer_flops(recipe, parts.Batches(recipe, dataset, task, 8))
     assert found['flops_per_step'] == pytest.approx(by_hand, rel=0.1)
 
 
@@ -200,7 +200,7 @@ def test_transformer(run_python):
     ('cnn', 'v5e:2x4', 1_969_738), ('lstm', 'v6e:2x4', 13_910), ('lstm', 'v4:2x2x1', 13_910),
     ('lstm', 'v5p:2x2x2', 13_910)])
 def test_other_models_and_chips(model, topology, parameters):
-    found = Rehearsal(say=lambda line: None).check(recipes.find(model=model)[1], topologies.parse(topology))
+    found = Preflight(say=lambda line: None).check(recipes.find(model=model)[1], topologies.parse(topology))
     sound(found, parameters)
     assert found['uncounted_loops'] == []
 
@@ -209,14 +209,14 @@ def test_other_models_and_chips(model, topology, parameters):
 def test_a_batch_too_large_is_refused_and_the_largest_that_fits_is_found():
     """A network whose batch alone fills the memory, so that each try takes seconds."""
     recipe = recipes.load('lstm_digits')[1].replace(batch_size=2 ** 21)
-    rehearsal, topology = Rehearsal(say=lambda line: None), topologies.parse('v5e:1x1')
-    refused = rehearsal.check(recipe, topology)
+    compiled, topology = Preflight(say=lambda line: None), topologies.parse('v5e:1x1')
+    refused = compiled.check(recipe, topology)
     assert not refused['compiles']
     assert refused['memory_bytes']['total'] > refused['memory_limit_bytes'] == topology.chip.usable_hbm_bytes
     assert 'GiB more than the 15.75 GiB that it can use' in refused['reason']
     largest = refused['largest_per_chip_batch']
     assert 0 < largest < 2 ** 21 and f'{largest:,} examples per chip' in report.table(refused)
-    fits = rehearsal.check(recipe.replace(batch_size=largest), topology)
+    fits = compiled.check(recipe.replace(batch_size=largest), topology)
     assert fits['compiles'] and fits['memory_bytes']['total'] <= fits['memory_limit_bytes']
     assert fits['memory_bytes']['total'] > 0.8 * fits['memory_limit_bytes']
 

@@ -10,7 +10,7 @@ import recipes
 from errors import UserError
 from settings import Recipe
 from tests.conftest import ROOT
-from workdir import Workdir, default_workdir
+from experiment.workdir import Workdir, default_workdir
 
 MLP_DIGITS = recipes.load('mlp_digits')[1]
 # What `train.py` or `preflight.py` with these selectors trains, wherever the project names such a command.

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-import assembly
+from experiment import parts
 import models
 import recipes
 from models.batch_norm import BatchNormalization
@@ -25,7 +25,7 @@ from tests import flawed
 from training.evaluation import run_batches
 from training.interrupt import FLAGS
 from training.loop import run_steps
-from workdir import Workdir
+from experiment.workdir import Workdir
 
 
 def batch_norm(input_shape, outputs=10):
@@ -59,13 +59,13 @@ def trace(model, cores=8, hosts=1, **overrides):
     recipe = recipe.replace(**overrides)
     if not known:
         recipe = dataclasses.replace(recipe, model=section(model))
-    dataset, task = assembly.open_data(recipe)
-    batches = assembly.Batches(recipe, dataset, task, cores)
+    dataset, task = parts.open_data(recipe)
+    batches = parts.Batches(recipe, dataset, task, cores)
     spec, (dataset_fn, *_) = batches.spec, batches.evaluation('test')      # which prepares rows, outside any graph
     with virtual_tpu.tracing():
         strategy = tf.distribute.TPUStrategy(virtual_tpu.VirtualTPU(cores, hosts))
         devices = selection.Devices('tpu', 'tpu', 'a virtual one', strategy)
-        trainer, _ = assembly.make_trainer(recipe, batches.rows, task, devices, Workdir('unused'))
+        trainer, _ = parts.make_trainer(recipe, batches.rows, task, devices, Workdir('unused'))
         trainer.count_flops(spec)
         with tf.device('CPU:0'):
             flags, banned = tf.Variable(tf.zeros([FLAGS])), tf.Variable(tf.zeros([0], tf.int64), shape=[None])

@@ -65,3 +65,9 @@ def _next_draw(path):
     draws, counts = current
     counts[path] = counts.get(path, -1) + 1
     return draws, f'{path} {counts[path]}'
+
+
+def make_deterministic(hardware='cpu'):
+    """Equal inputs give equal bits (E2), in this process, from now on, on this hardware."""
+    if hardware != 'tpu':      # which is so by itself; and XLA then refuses the gradient of max-pooling
+        tf.config.experimental.enable_op_determinism()

@@ -1,4 +1,4 @@
-"""Preflight reports (rehearsal.py) for people: a table of one, a CSV file and a picture of many."""
+"""Preflight reports (experiment/preflight.py) for people: a table of one, a CSV file and a picture of many."""
 
 import csv
 import pathlib

@@ -9,7 +9,8 @@ from data.source import Tensors
 from data.tokenizers.words import CharacterTokenizer
 from errors import UserError
 from models.transformer import Transformer
-from tasks import decoding, serving
+from experiment import export
+from tasks import decoding
 from tests.models.examples import source_of
 from tests.opened import one_source, task_of
 
@@ -72,8 +73,8 @@ def test_the_best_hypothesis_of_a_beam_search(model, length_penalty):
 @pytest.mark.slow
 def test_a_saved_model_searches_too(model, tmp_path):
     task = make_task(beam_size=4)
-    folder = serving.export_saved_model(model, task, tmp_path / '1')
-    assert serving.max_abs_difference(folder, model, task, {'source': TEXTS}) < 1e-5
+    folder = export.export_saved_model(model, task, tmp_path / '1')
+    assert export.max_abs_difference(folder, model, task, {'source': TEXTS}) < 1e-5
 
 
 @pytest.mark.parametrize('settings, message', [

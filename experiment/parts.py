@@ -1,4 +1,4 @@
-"""Puts the rooms together: a recipe gives a dataset, a task and a model; so does the folder of a run."""
+"""A recipe's dataset, task, batches, model and trainer."""
 
 import contextlib
 import math
@@ -10,15 +10,10 @@ import data
 import models
 import tasks
 from data import pipeline
-from errors import RunError, UserError
-from tasks import serving
-from training.checkpoint import Checkpoints
+from errors import RunError
 from training.micro_batches import pieces_of_a_replica
-from training.state import TrainState, inference_arrays
 from training.trainer import Trainer
-from workdir import Workdir
 
-EXPORT_CHECKED = 64     # test examples on which an export is compared with its model
 POLICIES = {'float32': 'float32', 'bfloat16': 'mixed_bfloat16', 'float16': 'mixed_float16'}
 
 
@@ -96,57 +91,9 @@ def make_trainer(recipe, rows, task, devices, workdir, jit='auto'):
     return trainer, f'XLA {"on" if trainer.jit else "off"}: {trainer.jit_reason}'
 
 
-def make_deterministic(hardware='cpu'):
-    """Equal inputs give equal bits (E2), in this process, from now on, on this hardware."""
-    if hardware != 'tpu':      # which is so by itself; and XLA then refuses the gradient of max-pooling
-        tf.config.experimental.enable_op_determinism()
-
-
 def training_steps(recipe, rows):
     training = recipe.training
     return training.steps or math.ceil(training.epochs * rows.num_examples / training.batch_size)
-
-
-def load(path, checkpoint='newest', data_dir='', **overrides):
-    """A trained model, without a strategy, from a run's folder.
-
-    Args:
-        checkpoint: newest, best, or a step number.
-        overrides: fields of the recipe's task, for example `beam_size`.
-
-    Returns:
-        (recipe, dataset, task, model, step)
-    """
-    workdir = Workdir(path)
-    recipe = workdir.recipe().replace(**overrides)
-    dataset, task = open_data(recipe, data_dir, workdir.tokenizer())
-    checkpoints = Checkpoints(workdir.checkpoints, recipe=workdir.recipe().to_json())
-    arrays, metadata = _find(checkpoints, checkpoint)
-    step = metadata['step']
-    return recipe, dataset, task, _inference_model(recipe, task, arrays, f'step {step} of {checkpoints.folder}'), step
-
-
-def export(folder, model, reference, dataset, task):
-    """Writes `model`, built without a strategy, as a SavedModel. Returns its largest difference from `reference`."""
-    serving.export_saved_model(model, task, folder)
-    examples = dataset.test.gather(tf.range(min(EXPORT_CHECKED, dataset.test.num_examples), dtype=tf.int64))
-    return serving.max_abs_difference(folder, reference, task, examples)
-
-
-def export_run(workdir, recipe, trainer, dataset):
-    """Exports a run's newest checkpoint, and compares it with the trained model. Both are rebuilt without a strategy,
-    one from the checkpoint and one from the variables that were trained: raw inputs need the host."""
-    arrays, _ = trainer.checkpoints.newest()
-    with trainer.devices.on_host():
-        saved, trained = (_inference_model(recipe, trainer.task, a) for a in (arrays, trainer.state.arrays()))
-        return export(workdir.export, saved, trained, dataset, trainer.task)
-
-
-def _inference_model(recipe, task, arrays, file='the checkpoint'):
-    """A model with the weights of a TrainState's arrays, averaged ones where there are any."""
-    model = build_model(recipe, task)
-    TrainState(model).restore(inference_arrays(arrays), file)
-    return model
 
 
 @contextlib.contextmanager
@@ -161,21 +108,6 @@ def data_errors(dataset):
         if broken is None:
             raise
         raise RunError(f'{broken} cannot be read as an image any more; fix or remove it') from None
-
-
-def _find(checkpoints, which):
-    if which in ('newest', 'best'):
-        found = checkpoints.newest() if which == 'newest' else checkpoints.best()
-    else:
-        try:
-            found = checkpoints.at(int(which))
-        except ValueError:
-            found = None
-    if found is None:
-        raise UserError(f'`checkpoint` must be newest, best or a step of {checkpoints.folder} '
-                        f'({", ".join(map(str, checkpoints.steps())) or "which holds none"}). '
-                        f'Received: checkpoint={which!r}')
-    return found
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from errors import RunError
-from tasks import serving
+from experiment import export
 from tests.tasks.cases import CASES, case
 
 
@@ -22,15 +22,15 @@ def examples_of(dataset):
 def test_an_equal_saved_model_passes_by_both_loaders(name, tmp_path):
     keras.utils.set_random_seed(0)
     dataset, task, model = case(name)
-    folder = serving.export_saved_model(model, task, tmp_path / '1')
-    assert serving.max_abs_difference(folder, model, task, examples_of(dataset)) <= 1e-5
+    folder = export.export_saved_model(model, task, tmp_path / '1')
+    assert export.max_abs_difference(folder, model, task, examples_of(dataset)) <= 1e-5
 
 
 @pytest.fixture(scope='module')
 def exported(tmp_path_factory):
     keras.utils.set_random_seed(0)
     dataset, task, model = case('images')
-    return dataset, task, model, serving.export_saved_model(model, task, tmp_path_factory.mktemp('export') / '1')
+    return dataset, task, model, export.export_saved_model(model, task, tmp_path_factory.mktemp('export') / '1')
 
 
 def test_another_number_is_refused(exported):
@@ -40,10 +40,10 @@ def test_another_number_is_refused(exported):
         model.set_weights([weights[0] + 0.01, *weights[1:]])
         with pytest.raises(RunError, match="loaded by Python, signature serving_default: probabilities differs from "
                                            "the trained model's by 0.0"):
-            serving.max_abs_difference(folder, model, task, examples_of(dataset))
+            export.max_abs_difference(folder, model, task, examples_of(dataset))
         model.set_weights([np.full_like(weights[0], np.nan), *weights[1:]])
         with pytest.raises(RunError, match='differs from the trained model\'s by nan'):
-            serving.max_abs_difference(folder, model, task, examples_of(dataset))
+            export.max_abs_difference(folder, model, task, examples_of(dataset))
     finally:
         model.set_weights(weights)
 
@@ -54,7 +54,7 @@ def test_another_label_is_refused(exported):
     renamed = type(task)(task.settings, dataset, _data_of('images'))
     renamed.class_names = [name.upper() for name in task.class_names]
     with pytest.raises(RunError, match=r"label at \[0\] is b'[abc]'; the trained model gives b'[ABC]'"):
-        serving.max_abs_difference(folder, model, renamed, examples_of(dataset))
+        export.max_abs_difference(folder, model, renamed, examples_of(dataset))
 
 
 def _data_of(name):
@@ -66,9 +66,9 @@ def test_another_class_and_another_text_are_refused():
     for ours, theirs in ((np.int32([1, 2]), np.int32([1, 3])), (np.array([b'a'], object), np.array([b'b'], object)),
                          (np.array([True]), np.array([False]))):
         with pytest.raises(RunError, match='here: class at .* the trained model gives'):
-            serving._difference('here', 'class', ours, theirs)
+            export._difference('here', 'class', ours, theirs)
     with pytest.raises(RunError, match='class is int32.2.; the trained model gives int32.1.'):
-        serving._difference('here', 'class', np.int32([1]), np.int32([1, 2]))
+        export._difference('here', 'class', np.int32([1]), np.int32([1, 2]))
 
 
 class Holding(tf.Module):
@@ -87,4 +87,4 @@ def test_a_saved_model_that_a_session_cannot_run_is_refused(tmp_path):
     served = Holding(model, task)
     tf.saved_model.save(served, str(tmp_path / '1'), signatures=served.signatures_)
     with pytest.raises(RunError, match='loaded by a Session, cannot run its signature serving_default: .*variable'):
-        serving.max_abs_difference(tmp_path / '1', model, task, examples_of(dataset))
+        export.max_abs_difference(tmp_path / '1', model, task, examples_of(dataset))

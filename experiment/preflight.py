@@ -10,17 +10,17 @@ import math
 import keras
 import tensorflow as tf
 
-import assembly
 from errors import UserError
+from experiment import parts
+from experiment.workdir import Workdir
 from settings.training import BATCH_SIZE
 from strategies import selection
 from strategies.preflight import compiler, hlo, lint, roofline, search
 from strategies.preflight.replicas import ProgramReplicas
 from training.interrupt import FLAGS
-from workdir import Workdir
 
 
-class Rehearsal:
+class Preflight:
     """
     Args:
         data_dir: folder of datasets.
@@ -107,12 +107,12 @@ class _Steps:
     def __init__(self, recipe, topology, data_dir):
         keras.backend.clear_session()      # or each further model's layers get other names
         self._topology = topology
-        self._dataset, task = assembly.open_data(recipe, data_dir)
+        self._dataset, task = parts.open_data(recipe, data_dir)
         self._devices = selection.Devices('tpu', 'tpu', 'compiled ahead of time', ProgramReplicas(topology.chips))
-        self._batches = assembly.Batches(recipe, self._dataset, task, topology.chips)
+        self._batches = parts.Batches(recipe, self._dataset, task, topology.chips)
         # Nothing is written to the folder.
         self.recipe = recipe.resolved('tpu')
-        self._trainer, _ = assembly.make_trainer(recipe, self._batches.rows, task, self._devices, Workdir('unused'))
+        self._trainer, _ = parts.make_trainer(recipe, self._batches.rows, task, self._devices, Workdir('unused'))
         self._trainer.count_flops(self._batches.spec)
         self.per_chip_batch = recipe.training.batch_size // topology.chips
 

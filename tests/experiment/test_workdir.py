@@ -12,11 +12,11 @@ import pytest
 from errors import RunError
 from tests.conftest import ROOT
 from tests.test_workers_train import start, wait_for_checkpoint
-from workdir import Workdir
+from experiment.workdir import Workdir
 
 HOLD = '''
 import sys
-from workdir import Workdir
+from experiment.workdir import Workdir
 workdir = Workdir(sys.argv[1])
 workdir.lock()
 print(flush=True)
@@ -59,7 +59,7 @@ def test_the_lock_of_a_killed_run_does_not_count(holder, tmp_path):
 def test_a_file_system_without_locks_is_one_line(tmp_path, monkeypatch):
     def refuse(*_):      # no file system of a test machine does
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-    monkeypatch.setattr('workdir.fcntl.flock', refuse)
+    monkeypatch.setattr('experiment.workdir.fcntl.flock', refuse)
     with pytest.raises(RunError, match='lock cannot be locked .No locks available.: `workdir` must be on'):
         Workdir(tmp_path).lock()
 

@@ -8,8 +8,26 @@ import numpy as np
 import tensorflow as tf
 
 from errors import RunError
+from experiment.trained import inference_model
 
+EXPORT_CHECKED = 64     # test examples on which an export is compared with its model
 TOLERANCE = 1e-4     # probabilities; the same kernels run on both sides, in another batch size
+
+
+def export_run(workdir, recipe, trainer, dataset):
+    """Exports a run's newest checkpoint, and compares it with the trained model. Both are rebuilt without a strategy,
+    one from the checkpoint and one from the variables that were trained: raw inputs need the host."""
+    arrays, _ = trainer.checkpoints.newest()
+    with trainer.devices.on_host():
+        saved, trained = (inference_model(recipe, trainer.task, a) for a in (arrays, trainer.state.arrays()))
+        return write_checked(workdir.export, saved, trained, dataset, trainer.task)
+
+
+def write_checked(folder, model, reference, dataset, task):
+    """Writes `model`, built without a strategy, as a SavedModel. Returns its largest difference from `reference`."""
+    export_saved_model(model, task, folder)
+    examples = dataset.test.gather(tf.range(min(EXPORT_CHECKED, dataset.test.num_examples), dtype=tf.int64))
+    return max_abs_difference(folder, reference, task, examples)
 
 
 class Served(tf.Module):
