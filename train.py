@@ -18,6 +18,7 @@ import cli
 from errors import UserError
 from settings import Options
 from strategies import workers
+from experiment import weights
 from experiment.workdir import Workdir, default_workdir
 
 
@@ -36,6 +37,7 @@ def run(recipe, options=Options(), name='run', note=None):
     # 1. Whose folder is it, and is anything left to do?
     workdir = Workdir(options.workdir or default_workdir(name, {}))
     workdir.check(recipe)
+    weights.check(recipe, workdir)
     if (results := workdir.results()) is not None:
         print(f'{workdir.path} holds this run, finished at step {results["steps"]:,}: nothing to do')
         return results
@@ -63,18 +65,19 @@ def _train(recipe, options, name, note, workdir, devices):
     from experiment import export, parts
     # 3. The data, and what its outputs mean.
     recipe = workdir.resumed_recipe(recipe).resolved(devices.hardware)
-    dataset, task = parts.open_data(recipe, options.data_dir, workdir.tokenizer())
+    dataset, task = parts.open_data(recipe, options.data_dir, weights.tokenizer(recipe, workdir))
     batches = parts.Batches(recipe, dataset, task, devices.replicas)
 
     # 4. The model under the strategy's scope, at the newest checkpoint if there is one.
     trainer, jit_reason = parts.make_trainer(recipe, batches.rows, task, devices, workdir, options.jit)
     trainer.count_flops(batches.spec)
+    found = weights.find(trainer, recipe, workdir)
     if devices.is_chief:
         workdir.lock()                 # only now: what is wrong so far leaves no folder behind
-    trainer.restore(batches.fingerprint)
+    started = weights.start(trainer, recipe, found, batches.fingerprint)
     if devices.is_chief:
         workdir.claim(recipe, task.tokenizer_files)
-        _print_head(name, note, workdir, recipe, devices, dataset, batches, trainer, jit_reason)
+        _print_head(name, note, workdir, recipe, devices, dataset, batches, trainer, jit_reason, started)
 
     with parts.data_errors(dataset):
         # 5. The loop.
@@ -96,7 +99,7 @@ def _train(recipe, options, name, note, workdir, devices):
     return results
 
 
-def _print_head(name, note, workdir, recipe, devices, dataset, batches, trainer, jit):
+def _print_head(name, note, workdir, recipe, devices, dataset, batches, trainer, jit, started):
     print(f'recipe    {name}')
     for section, fields in recipe.as_dict().items():
         shown = ', '.join(f'{field}={value}' for field, value in fields.items())
@@ -109,6 +112,8 @@ def _print_head(name, note, workdir, recipe, devices, dataset, batches, trainer,
     print(f'model     {recipe.model.kind}, {trainer.model.count_params():,} parameters, {precision}; {jit}')
     print(f'step      {trainer.flops_per_step / 1e9:,.3f} GFLOP; global batch {batch} = '
           f'{devices.replicas} x {batch // devices.replicas}')
+    if started:
+        print(f'weights   {started}')
     print(f'workdir   {workdir.path}, ' + (f'resuming at step {trainer.step:,}' if trainer.step else 'a new run') +
           f' of {trainer.total_steps:,}', flush=True)
 

@@ -30,7 +30,7 @@ def build_model(recipe, task):
     """
     keras.utils.set_random_seed(recipe.training.seed)
     with _policy(POLICIES[recipe.training.precision]):
-        return models.build(recipe.model.kind, task.sizes, **recipe.model.changed())
+        return models.build(recipe.model.kind, task.sizes, **recipe.model.options())
 
 
 class Batches:

@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from errors import UserError
-from experiment import parts
+from experiment import parts, weights
 from experiment.workdir import Workdir
 from settings.training import BATCH_SIZE
 from strategies import selection
@@ -107,7 +107,7 @@ class _Steps:
     def __init__(self, recipe, topology, data_dir):
         keras.backend.clear_session()      # or each further model's layers get other names
         self._topology = topology
-        self._dataset, task = parts.open_data(recipe, data_dir)
+        self._dataset, task = parts.open_data(recipe, data_dir, weights.tokenizer(recipe, Workdir('unused')))
         self._devices = selection.Devices('tpu', 'tpu', 'compiled ahead of time', ProgramReplicas(topology.chips))
         self._batches = parts.Batches(recipe, self._dataset, task, topology.chips)
         # Nothing is written to the folder.

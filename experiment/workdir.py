@@ -25,6 +25,11 @@ class Workdir:
         self.path, self._lock = pathlib.Path(path), None
         self.checkpoints, self.export = self.path / 'checkpoints', self.path / 'export' / '1'
 
+    @property
+    def begun(self):
+        """Whether the run has a checkpoint, be it broken."""
+        return any(self.checkpoints.glob('step-*.safetensors'))
+
     def recipe(self):
         """The recipe of the run in this folder.
 

@@ -7,7 +7,12 @@ from settings.fields import Section, field
 
 @dataclass(frozen=True)
 class Model(Section):
-    pass
+    weights: str = field('', 'Folder of a run of the same model, from whose newest weights this run starts. Without '
+                             'it, the seed decides them.')
+
+    def options(self):
+        """{name: value} of what the function is given besides the task's sizes: what differs from its defaults."""
+        return {name: value for name, value in self.changed().items() if name != 'weights'}
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ def check_starts(report):
                 assert start['damage_reported'] or said == 'nothing to do'
             elif kill['newest_checkpoint'] is not None and said != 'nothing to do':
                 # At least there: the chief may have written one more when another process of the run was killed.
-                assert int(said.split()[4]) >= kill['newest_checkpoint']
+                assert int(said.split()[3]) >= kill['newest_checkpoint']
 
 
 @pytest.mark.slow

@@ -51,6 +51,13 @@ class TrainState:
             variable.assign(arrays[name])
         self._mean = {name: arrays[name] for name in means}
 
+    def start_from(self, weights):
+        """Assigns {path: array} to variables of the model, and to their moving averages."""
+        for path, value in weights.items():
+            for name in (f'model/{path}', f'average/{path}'):
+                if name in self.variables:
+                    self.variables[name].assign(value)
+
     def add_to_mean(self, count):
         """Takes the weights as they are for the `count`-th of those whose mean evaluation and export use."""
         for variable in self._trainable:
@@ -74,13 +81,18 @@ class TrainState:
 
     def sha256(self):
         """SHA-256 over name, dtype, shape and bytes of every weight and average, sorted by name."""
-        digest = hashlib.sha256()
-        for name, value in sorted(self.arrays().items()):
-            if name.startswith(('model/', 'average/')):
-                value = np.ascontiguousarray(value)
-                digest.update(f'{name} {value.dtype} {value.shape}'.encode())
-                digest.update(value.tobytes())
-        return digest.hexdigest()
+        return hash_arrays({name: value for name, value in self.arrays().items()
+                            if name.startswith(('model/', 'average/'))})
+
+
+def hash_arrays(arrays):
+    """SHA-256 over name, dtype, shape and bytes of each of {name: numpy array}, sorted by name."""
+    digest = hashlib.sha256()
+    for name, value in sorted(arrays.items()):
+        value = np.ascontiguousarray(value)
+        digest.update(f'{name} {value.dtype} {value.shape}'.encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()
 
 
 def inference_arrays(arrays):

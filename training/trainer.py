@@ -63,6 +63,7 @@ class Trainer:
             training.accumulate, devices.replicas))
         self.checkpoints = Checkpoints(self.workdir / 'checkpoints', recipe=recipe)
         self.step, self.best, self._interval = 0, None, {}
+        self.resumed, self._weights = False, ''     # from a checkpoint; the hash of the weights that the run began with
         self.banned = set()      # steps whose batches are left out
         self._evaluation_due = False      # of this step: it was stopped, or not begun
         self._interrupt, self._interruptible = None, False
@@ -95,7 +96,13 @@ class Trainer:
             self.best, self.banned = metadata['best'], set(metadata.get('banned', ()))
             self._interval = metadata.get('interval', {})
             self._evaluation_due = metadata.get('evaluation_due', False)
+            self.resumed, self._weights = True, metadata.get('weights', '')
         return self.step
+
+    def start_from(self, weights, fingerprint):
+        """Assigns {path: array} to variables of the model, before the first step. Checkpoints keep the fingerprint."""
+        self.state.start_from(weights)
+        self._weights = fingerprint
 
     def count_flops(self, batch):
         """Sets `flops_per_step`: all replicas' forward and backward passes. batch: the TensorSpecs of a replica's."""
@@ -251,6 +258,7 @@ class Trainer:
             metadata = {'data': self._fingerprint, 'train_seconds': self.train_seconds, 'best': self.best,
                         'banned': sorted(self.banned), 'interval': dict(self._log.sums)}
             metadata |= {'evaluation_due': True} if self._evaluation_due else {}
+            metadata |= {'weights': self._weights} if self._weights else {}
             self.checkpoints.save(self.step, arrays, metadata, best=best)
 
     def _roll_back(self, bad):

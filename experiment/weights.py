@@ -1,0 +1,109 @@
+"""Where a run starts from, and the weights of another run to start from: `--weights=FOLDER`."""
+
+import dataclasses
+import pathlib
+
+from errors import RunError, UserError
+from experiment.workdir import Workdir
+from training.checkpoint import Checkpoints
+from training.state import hash_arrays, inference_arrays
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What `weights` holds for a model: {path: array}, their hash, and the paths of the head that it has not."""
+    arrays: dict
+    hash: str
+    of_the_seed: list
+    step: int
+
+    def __str__(self):
+        rest = ', '.join(self.of_the_seed)
+        return f'step {self.step:,}, hash {self.hash[:16]}' + (
+            f'; {rest} of the seed, since there they have another shape' if rest else '')
+
+
+def find(trainer, recipe, workdir):
+    """The Found that a new run of this recipe starts from, or None. Nothing is changed.
+
+    Raises:
+        UserError: they do not fit the model. RunError: workers read other weights than the chief.
+    """
+    return None if workdir.begun or not recipe.model.weights else _find(trainer, recipe)
+
+
+def start(trainer, recipe, found, fingerprint):
+    """Puts a trainer where its run starts. Returns a line on the weights that it was given, or ''.
+
+    Args:
+        found: from `find`. fingerprint: of the data.
+
+    Raises:
+        RunError: a checkpoint does not fit. And those of `find`, where all checkpoints of the run are broken.
+    """
+    # 1. This run's newest checkpoint. 2. `weights`. 3. The seed, from which the model was built.
+    trainer.restore(fingerprint)
+    if trainer.resumed or not recipe.model.weights:
+        return ''
+    found = found or _find(trainer, recipe)
+    trainer.start_from(found.arrays, found.hash)
+    return f'{recipe.model.weights}, {found}'
+
+
+def check(recipe, workdir):
+    """Raises UserError where a run that has no checkpoint yet names weights that it cannot start from."""
+    if recipe.model.weights and not workdir.begun:
+        _run(recipe)
+
+
+def tokenizer(recipe, workdir):
+    """{file name: bytes}: of the run's own tokenizer, else of that of the run in `weights`; None if there is neither.
+
+    Raises:
+        UserError: the recipe asks for another tokenizer than that of `weights`.
+    """
+    own = workdir.tokenizer()
+    if own or workdir.begun or not recipe.model.weights:
+        return own
+    theirs, their_recipe = _run(recipe)
+    files = theirs.tokenizer()
+    for name in ('tokenizer', 'vocabulary_size') if files else ():
+        asked, used = recipe.values().get(name), their_recipe.values().get(name)
+        if asked != used:
+            raise UserError(f'`{name}` must be {used!r}, as in the run {theirs.path} of `weights`, whose tokenizer is '
+                            f'used. Received: {name}={asked!r}')
+    return files
+
+
+def _run(recipe):
+    """(Workdir, Recipe) of the run that `weights` names."""
+    folder = recipe.model.weights
+    workdir = Workdir(pathlib.Path(folder).expanduser())
+    if not (workdir.path / 'recipe.json').is_file() or not workdir.begun:
+        raise UserError('`weights` must be the folder of a run of train.py that has a checkpoint. '
+                        f'Received: weights={folder!r}')
+    theirs = workdir.recipe()
+    if theirs.model.kind != recipe.model.kind:
+        raise UserError(f'`weights` must be a run of the model {recipe.model.kind}; {folder} is one of '
+                        f'{theirs.model.kind}. Received: weights={folder!r}')
+    return workdir, theirs
+
+
+def _find(trainer, recipe):
+    from models.pretrained import match      # Keras, which the verbs import after their flags
+    received = f'Received: weights={recipe.model.weights!r}'
+    workdir, theirs = _run(recipe)
+    newest = Checkpoints(workdir.checkpoints, recipe=theirs.to_json()).newest()
+    if newest is None:
+        raise UserError(f'`weights` must be a run with a checkpoint that is not broken. {received}')
+    # Averaged weights where there are any.
+    arrays = {name.removeprefix('model/'): value for name, value in inference_arrays(newest[0]).items()}
+    try:
+        arrays, of_the_seed = match({v.path: v.shape for v in trainer.model.weights}, arrays)
+    except ValueError as error:
+        raise UserError(f'`weights` must fit the model: {error}. {received}') from None
+    found = Found(arrays, hash_arrays(arrays), of_the_seed, newest[1]['step'])
+    if trainer.devices.from_chief(found.hash.encode()) != found.hash.encode():
+        raise RunError(f'`weights` must be the same on every worker; here its hash is {found.hash[:16]}, and not that '
+                       f'of the chief. {received}')
+    return found
