@@ -1,4 +1,4 @@
-"""Keeps the results and logs of finished runs beside the benchmarks; prints the README table of all that are kept.
+"""Keeps the results and logs of finished runs beside the benchmarks; writes the README's table of all of them.
 
     python -m benchmarks.collect runs/cnn_digits runs/mlp_digits
 """
@@ -7,6 +7,7 @@ import json
 import pathlib
 import re
 import shutil
+import subprocess
 
 import cli
 import recipes
@@ -14,6 +15,8 @@ from benchmarks.report import RESULTS
 from errors import UserError
 from experiment.workdir import Workdir
 
+README = pathlib.Path(recipes.__file__).parent.parent / 'README.md'
+START, END = '<!-- results -->', '<!-- /results -->'
 # task -> {metric: how the table shows it}
 METRICS = {'classification': {'accuracy': 'accuracy {:.4f}'}, 'regression': {'mse': 'mse {:.4f}'},
            'translation': {'exact_match': 'exact match {:.4f}', 'bleu': 'BLEU {:.2f}'}}
@@ -21,15 +24,37 @@ METRICS = {'classification': {'accuracy': 'accuracy {:.4f}'}, 'regression': {'ms
 
 def main(folders):
     for folder in map(pathlib.Path, folders):
-        results = Workdir(folder).results()
-        if results is None:
-            raise UserError(f'{folder} holds no finished run')
-        kept = RESULTS / 'runs' / folder.name
-        kept.mkdir(parents=True, exist_ok=True)
-        results['export_dir'] = None        # a path of the machine that ran it
-        (kept / 'results.json').write_text(json.dumps(results, indent=2) + '\n')
-        shutil.copy(folder / 'metrics.jsonl', kept)
+        keep(folder)
+    write_readme()
     print(table())
+
+
+def keep(folder):
+    """Stores the results and the log of a finished run, with the command and the commit that made it."""
+    results = Workdir(folder).results()
+    if results is None:
+        raise UserError(f'{folder} holds no finished run')
+    kept = RESULTS / 'runs' / folder.name
+    kept.mkdir(parents=True, exist_ok=True)
+    # The folder of the export is a path of the machine that ran it.
+    results |= {'export_dir': None, 'command': command(folder.name), 'commit': _commit()}
+    (kept / 'results.json').write_text(json.dumps(results, indent=2) + '\n')
+    shutil.copy(folder / 'metrics.jsonl', kept)
+
+
+def _commit():
+    """The commit of this checkout, with '+' where tracked code differs from it; '' without git."""
+    def git(*arguments):
+        return subprocess.run(['git', *arguments], cwd=README.parent, capture_output=True, text=True).stdout.strip()
+    changed = git('status', '--porcelain', '--untracked-files=no', '--', '*.py')
+    return git('rev-parse', 'HEAD') + ('+' if changed else '')
+
+
+def write_readme():
+    """Writes the table into README.md, between its two marks."""
+    before, rest = README.read_text(encoding='utf-8').split(f'{START}\n')
+    after = rest.partition(END)[2]
+    README.write_text(f'{before}{START}\n{table()}\n{END}{after}', encoding='utf-8')
 
 
 def stored():
