@@ -10,9 +10,9 @@ from absl import flags
 
 import cli
 from errors import lookup
+from experiment.workdir import Workdir
 from settings import Options, Training, Translation
 from settings.fields import check_field
-from experiment.workdir import Workdir
 
 SPLITS, SEARCH = ('train', 'validation', 'test'), ('beam_size', 'length_penalty')
 

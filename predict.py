@@ -13,9 +13,9 @@ from absl import flags
 
 import cli
 from errors import UserError
+from experiment.workdir import Workdir
 from settings import Translation
 from training.files import write_atomically
-from experiment.workdir import Workdir
 
 ASKED = ('image', 'text', 'values')      # what a task may be asked with
 SEARCH, SAMPLING = ('beam_size', 'length_penalty'), ('temperature', 'top_k', 'top_p')
@@ -32,8 +32,8 @@ def main():
     recipe = Workdir(args.workdir).recipe().replace(**search)      # a mistake is told before TensorFlow is imported
     _check_translation_flags(args, given[0], recipe)
     with cli.quiet_tensorflow():
-        from experiment import trained
         from draws import Draws
+        from experiment import trained
         from strategies import selection
     selection.select('cpu')
     _, _, task, model, _ = trained.load(args.workdir, args.checkpoint, args.data_dir, **search)

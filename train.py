@@ -16,10 +16,10 @@ import textwrap
 
 import cli
 from errors import UserError
-from settings import Options
-from strategies import workers
 from experiment import weights
 from experiment.workdir import Workdir, default_workdir
+from settings import Options
+from strategies import workers
 
 
 def run(recipe, options=Options(), name='run', note=None):
@@ -63,6 +63,7 @@ def run(recipe, options=Options(), name='run', note=None):
 def _train(recipe, options, name, note, workdir, devices):
     """Stages 3 to 8, on the devices. Several workers do the same in step; only the chief touches the run's folder."""
     from experiment import export, parts
+
     # 3. The data, and what its outputs mean.
     recipe = workdir.resumed_recipe(recipe).resolved(devices.hardware)
     dataset, task = parts.open_data(recipe, options.data_dir, weights.tokenizer(recipe, workdir))

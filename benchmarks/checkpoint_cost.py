@@ -65,11 +65,11 @@ class Loop:
     """A model's default recipe in a Trainer, which trains a number of steps at a time."""
 
     def __init__(self, model, folder):
-        from experiment import parts
-        from training import randomness
         import recipes
-        from strategies import selection
+        from experiment import parts
         from experiment.workdir import Workdir
+        from strategies import selection
+        from training import randomness
         _, recipe = recipes.find(model=model)
         recipe = recipe.replace(eval_every=0)
         devices = selection.select('cpu')

@@ -7,11 +7,11 @@ import tempfile
 import keras
 import numpy as np
 
-from experiment import parts
-from training import randomness
 from benchmarks import hazards_cases as cases
 from data.rows import prepared
+from experiment import parts
 from strategies import selection
+from training import randomness
 
 EPOCHS, STOPPED_AFTER = 3, 1      # of the run that is stopped and resumed
 # In messages: colours, code marks, values, files, types, devices in full, numbers of variables, and what stands before

@@ -8,17 +8,17 @@ import tempfile
 import keras
 import numpy as np
 
-from experiment import parts
-from training import randomness
 from benchmarks import hazards_cases as cases
 from data import pipeline
 from data.source import Tensors
 from errors import Stopped, UserError
+from experiment import parts
 from models.batch_norm import BatchNormalization
 from models.dropout import Dropout
 from settings import Options, Training
 from strategies import selection
 from tasks.regression import Regression
+from training import randomness
 from training.checkpoint import Checkpoints
 from training.evaluation import EvaluationStep, Evaluator
 from training.loop import StepRunner

@@ -1,11 +1,11 @@
 """A recipe's own loop, ready to be timed."""
 
-from experiment import parts
-from training import randomness
 import recipes
-from strategies import selection
-from training.loop import StepRunner
+from experiment import parts
 from experiment.workdir import Workdir
+from strategies import selection
+from training import randomness
+from training.loop import StepRunner
 
 
 def recipe_loop(model, jit='auto', devices=None, rows=0):

@@ -14,21 +14,21 @@ import time
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
-import keras                    # noqa: E402
-import keras_hub                # noqa: E402
-import numpy as np              # noqa: E402
-import tensorflow as tf         # noqa: E402
+import keras  # noqa: E402
+import keras_hub  # noqa: E402
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
 
-from experiment import parts, trained                 # noqa: E402
-from benchmarks.translation import RECIPE   # noqa: E402
-from data.rows import prepared              # noqa: E402
-from models.transformer import SIZES        # noqa: E402
-from recipes import load                    # noqa: E402
-from tasks.scores.translation import corpus_scores      # noqa: E402
-from training.evaluation import EvaluationStep, Evaluator       # noqa: E402
+from benchmarks.translation import RECIPE  # noqa: E402
+from data.rows import prepared  # noqa: E402
+from experiment import parts, trained  # noqa: E402
+from experiment.workdir import Workdir  # noqa: E402
+from models.transformer import SIZES  # noqa: E402
+from recipes import load  # noqa: E402
+from tasks.scores.translation import corpus_scores  # noqa: E402
+from training import randomness  # noqa: E402
+from training.evaluation import EvaluationStep, Evaluator  # noqa: E402
 from training.trainer import make_schedule  # noqa: E402
-from experiment.workdir import Workdir                 # noqa: E402
-from training import randomness                 # noqa: E402
 
 # Sentences per step. After 110 s beside other work, 64 with our recipe's peak rate, 3e-3, had a lower validation loss
 # than 64 and 32 with 1e-3 and 128 with 2e-3. With 297, as many as our rows hold, a step took 3.5 s: few updates.

@@ -90,7 +90,7 @@ def _run(recipe):
 
 
 def _find(trainer, recipe):
-    from models.pretrained import match      # Keras, which the verbs import after their flags
+    from models.pretrained import match  # Keras, which the verbs import after their flags
     received = f'Received: weights={recipe.model.weights!r}'
     workdir, theirs = _run(recipe)
     newest = Checkpoints(workdir.checkpoints, recipe=theirs.to_json()).newest()

@@ -7,27 +7,29 @@
 A process for each, because a failed collective poisons its process, and logical devices are fixed at its start.
 """
 
+import functools
 import os
 import pathlib
 import sys
+import tempfile
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from experiment import parts
-from training import randomness
 import recipes
 from data.source import Subset, Tensors
+from experiment import parts
+from experiment.workdir import Workdir
 from models.batch_norm import BatchNormalization
 from models.dropout import Dropout
 from settings import Training
 from strategies import cluster, selection
 from strategies.workers import launch
 from tasks.task import Task, weighted
+from training import randomness
 from training.loop import StepRunner
 from training.trainer import Trainer
-from experiment.workdir import Workdir
 
 B, F = 16, 4
 ANSWERED = 3 * B - 5       # examples that are evaluated; the last batch is padded
@@ -157,8 +159,11 @@ MODELS = {
     'lstm': {'batch_size': 32, 'steps': 6, 'augment': 'shift'},
     'transformer': {'batch_size': 16, 'steps': 5, 'warmup_steps': 2},
     'packed': {'recipe': 'transformer_gettext_de', 'batch_size': 16, 'steps': 5, 'beam_size': 2},
+    'regression': {'recipe': 'mlp_diabetes', 'batch_size': 64, 'steps': 10},
+    'words': {'recipe': 'lstm_sst2', 'dataset': 'moods', 'batch_size': 32, 'steps': 6, 'units': 8},
 }
-NO_XLA = ('cnn', 'packed')      # max-pooling has no deterministic gradient there; and the Transformer is compiled above
+# Max-pooling has no deterministic gradient there; the Transformer and the LSTM are compiled above.
+NO_XLA = ('cnn', 'packed', 'words')
 SETTINGS = {'8 micro-batches': {'accumulate': 8}, 'whole': {'accumulate': 1}, 'xla': {'accumulate': 1}}
 TESTED = 67     # examples to evaluate: no multiple of any batch
 
@@ -174,7 +179,7 @@ def models(devices, *settings):
             _, recipe = recipes.find(**chosen)
             fields = {field: value for field, value in overrides.items() if field != 'recipe'}
             recipe = recipe.replace(**fields, **SETTINGS[setting])
-            dataset, task = parts.open_data(recipe)
+            dataset, task = parts.open_data(recipe, write_moods())
             batches = parts.Batches(recipe, dataset, task, devices.replicas)
             trainer, _ = parts.make_trainer(recipe, batches.rows, task, devices, Workdir('unused'),
                                             'on' if setting == 'xla' else 'off')
@@ -185,6 +190,18 @@ def models(devices, *settings):
                 out[f'{name}, {setting}'].update({f'value/{key}': value for key, value in values.items()
                                                   if not isinstance(value, str)})
     return out
+
+
+@functools.cache
+def write_moods():
+    """A folder that holds the data set moods: sentences with the mood of their last word, of two classes."""
+    folder, rng = pathlib.Path(tempfile.mkdtemp()), np.random.default_rng(0)
+    (folder / 'moods').mkdir()
+    for split, size in (('train', 300), ('validation', 80), ('test', 80)):
+        lines = (f'{mood}\t{" ".join(rng.choice(["it", "was", "so", "very", "quite"], rng.integers(1, 9)))} {mood}'
+                 for mood in rng.choice(['dull', 'good'], size))
+        (folder / 'moods' / f'{split}.tsv').write_text('\n'.join(lines) + '\n')
+    return str(folder)
 
 
 def evaluated(trainer, dataset, task, batch_size):

@@ -20,7 +20,8 @@ CASES = (MAIN, EXACT, *SPOILT[1:])        # on all devices; the rest on 1 and 2 
 FAST = (MAIN, 'xla', SPOILT[1])
 MANY = ['2', '8', '2x1', '2x2']
 WIDE = '2x2'                               # for the documents' models, which take a minute each to trace
-MODELS = ['mlp', 'cnn', 'lstm', 'transformer', 'packed']      # the last: several pairs per row, beam search
+# packed: several pairs per row, beam search. words: a text classifier.
+MODELS = ['mlp', 'cnn', 'lstm', 'transformer', 'packed', 'regression', 'words']
 TOLERANCE = 1e-4
 LOW_PRECISION = 3e-2                       # bfloat16 has 8 bits
 

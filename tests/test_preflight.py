@@ -16,18 +16,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from experiment import parts
 import models
 import recipes
 from errors import UserError
+from experiment import parts
 from experiment.preflight import Preflight
+from experiment.workdir import Workdir
 from settings.models import Model
 from strategies import selection
 from strategies.preflight import compiler, report, topologies
 from strategies.preflight.replicas import ProgramReplicas
 from tests import flawed
 from tests.conftest import ROOT, clean_environment
-from experiment.workdir import Workdir
 
 FIELDS = {'compiles', 'topology', 'chips', 'per_chip_batch', 'memory_bytes', 'memory_limit_bytes', 'flops_per_step',
           'bytes_per_step', 'all_reduce_bytes', 'bound', 'predicted_step_seconds', 'predicted_examples_per_second',

@@ -8,9 +8,9 @@ import pytest
 
 import recipes
 from errors import UserError
+from experiment.workdir import Workdir, default_workdir
 from settings import Recipe
 from tests.conftest import ROOT
-from experiment.workdir import Workdir, default_workdir
 
 MLP_DIGITS = recipes.load('mlp_digits')[1]
 # What `train.py` or `preflight.py` with these selectors trains, wherever the project names such a command.

@@ -10,9 +10,9 @@ import time
 
 import pytest
 
+import recipes
 import train
 from errors import UserError
-import recipes
 from settings import Options
 from strategies.workers import free_addresses
 from tests.conftest import ROOT, clean_environment

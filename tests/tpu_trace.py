@@ -14,18 +14,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from experiment import parts
 import models
 import recipes
+from experiment import parts
+from experiment.workdir import Workdir
 from models.batch_norm import BatchNormalization
 from settings.models import Model
 from strategies import selection
-from tests import virtual_tpu
-from tests import flawed
+from tests import flawed, virtual_tpu
 from training.evaluation import run_batches
 from training.interrupt import FLAGS
 from training.loop import run_steps
-from experiment.workdir import Workdir
 
 
 def batch_norm(input_shape, outputs=10):

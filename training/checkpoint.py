@@ -99,7 +99,7 @@ class Checkpoints:
             there = f'that of step {left[-1]} is there' if left else 'there is none yet'
             raise RunError(f'the checkpoint of step {step} could not be written to {self.folder}: '
                            f'{error.strerror or error}; {there}') from None
-        # Of the same step is one that was written before its evaluation.
+        # A file of the same step was written before its evaluation.
         self._remove(f for f in self._files('step') if step_of(f) == step and digest not in f.name)
         self._remove(self._files('step')[:-KEEP])
         self._remove(self.folder.glob('.*.tmp'))        # of a process that was killed while it wrote

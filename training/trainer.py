@@ -72,7 +72,7 @@ class Trainer:
 
     @property
     def examples_per_second(self):
-        """Of this process, without the call that compiled."""
+        """Throughput of this process, excluding the call that compiled."""
         return self._timed_steps * self.training.batch_size / self._timed_seconds if self._timed_seconds else 0.
 
     def restore(self, fingerprint):
@@ -215,7 +215,7 @@ class Trainer:
         return int(getattr(counter, 'values', (counter,))[0])
 
     def _evaluate_and_save(self, evaluate, save):
-        """What is due after a step. Returns whether to go on.
+        """What is due after a step. Returns whether to continue.
 
         A stop leaves the evaluation to the next start: the checkpoint says that it is due.
         """

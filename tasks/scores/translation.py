@@ -6,7 +6,7 @@ moves BLEU by points.
 
 import sacrebleu
 
-# Of languages that write no spaces between words; every other one is split as by WMT's mteval-v13a.
+# Languages that write no spaces between words; every other one is split as by WMT's mteval-v13a.
 TOKENIZERS = {'zh': 'zh', 'ja': 'char', 'ko': 'char', 'th': 'char', 'lo': 'char', 'km': 'char', 'my': 'char'}
 
 

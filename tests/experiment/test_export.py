@@ -9,7 +9,6 @@ from errors import RunError
 from experiment import export
 from tests.tasks.cases import CASES, case
 
-
 FAST = ('images', 'texts, lstm', 'vectors', 'pairs')
 
 

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiment import parts, trained
 import recipes
 from data.pipeline import training_slices
 from errors import RunError, UserError
-from settings import Regression, Vectors
-from training.checkpoint import Checkpoints
-from tests.opened import opened
-from training.state import TrainState, inference_arrays
+from experiment import parts, trained
 from experiment.workdir import Workdir
+from settings import Regression, Vectors
+from tests.opened import opened
+from training.checkpoint import Checkpoints
+from training.state import TrainState, inference_arrays
 
 _, MLP_DIGITS = recipes.load('mlp_digits')
 

@@ -10,9 +10,9 @@ import sys
 import pytest
 
 from errors import RunError
+from experiment.workdir import Workdir
 from tests.conftest import ROOT
 from tests.test_workers_train import start, wait_for_checkpoint
-from experiment.workdir import Workdir
 
 HOLD = '''
 import sys

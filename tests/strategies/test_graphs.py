@@ -18,6 +18,7 @@ B, T, CLASSES, LABELS = 2, 6, 5, 3
 
 def main():
     import tensorflow as tf
+
     from strategies import graphs, tpu_rules
     from training.flops import count_flops
 

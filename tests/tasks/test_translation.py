@@ -8,8 +8,8 @@ from data.dataset import Text
 from data.source import Tensors
 from data.tokenizers.words import CharacterTokenizer
 from errors import UserError
-from models.transformer import Transformer
 from experiment import export
+from models.transformer import Transformer
 from tasks import decoding
 from tests.models.examples import source_of
 from tests.opened import one_source, task_of
