@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -29,6 +30,14 @@ def copy_project(folder):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     return folder
+
+
+def pages():
+    """{file name: text} of the README and docs/, without what tests/test_walk_throughs.py tries in a copy."""
+    files = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
+    texts = {file.name: file.read_text(encoding='utf-8') for file in files if file.name != 'adding.md'}
+    return {name: re.sub(r'^## Add a .*?(?=^## (?!Add a ))', '', text, flags=re.DOTALL | re.MULTILINE)
+            for name, text in texts.items()}
 
 
 @pytest.fixture(scope='session')

@@ -1,6 +1,7 @@
 """The commands of README.md and docs/, from the top, in a copy of the project; then the figures that they state.
 
-The README's first two blocks install and run the tests: .ci/run executes them. Those of docs/tpu.md need a TPU.
+The README's first two blocks install and run the tests: .ci/run executes them. Those of docs/tpu.md need a TPU,
+and tests/test_walk_throughs.py tries what docs/adding.md adds.
 """
 
 import json
@@ -15,7 +16,7 @@ import recipes
 from benchmarks import collect
 from benchmarks.translation import table
 from data.sources.catalogs import read_corpus
-from tests.conftest import ROOT, clean_environment, copy_project
+from tests.conftest import ROOT, clean_environment, copy_project, pages
 
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
 TEXTS = {page.name: page.read_text(encoding='utf-8') for page in PAGES}
@@ -28,8 +29,8 @@ COUNT = {'digits': 360, 'fashion_mnist': 10_000, 'number_words': 10_000}
 
 
 def blocks():
-    """[(language, text)] of the README, then of every page but docs/tpu.md."""
-    return [block for name, text in TEXTS.items() if name != 'tpu.md'
+    """[(language, text)] of the README, then of every page but docs/tpu.md; without what adds to the project."""
+    return [block for name, text in pages().items() if name != 'tpu.md'
             for block in re.findall(r'```(bash|python)\n(.*?)```', text, flags=re.DOTALL)]
 
 
