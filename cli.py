@@ -198,9 +198,10 @@ def _print_help(groups, selectors_only):
 def print_list():
     """What can be trained, from where, and on what."""
     print('models')
-    for model, default in recipes.DEFAULT.items():
+    for model in SECTIONS['model']:
         tasks = sorted({r.task.kind for _, r in map(recipes.load, recipes.NAMES) if r.model.kind == model})
-        print(f'  {model:<26}{", ".join(tasks)}; default recipe {default}')
+        default = recipes.DEFAULT.get(model)
+        print(f'  {model:<26}' + (f'{", ".join(tasks)}; default recipe {default}' if default else 'no recipe'))
     print('tasks')
     for task, cls in SECTIONS['task'].items():
         names = [f.name for f in dataclasses.fields(cls)]

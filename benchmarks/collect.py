@@ -17,7 +17,7 @@ from experiment.workdir import Workdir
 
 README = pathlib.Path(recipes.__file__).parent.parent / 'README.md'
 START, END = '<!-- results -->', '<!-- /results -->'
-# task -> {metric: how the table shows it}
+# task -> {metric: how the table shows it}; of another task all are shown
 METRICS = {'classification': {'accuracy': 'accuracy {:.4f}'}, 'regression': {'mse': 'mse {:.4f}'},
            'translation': {'exact_match': 'exact match {:.4f}', 'bleu': 'BLEU {:.2f}'}}
 
@@ -31,6 +31,8 @@ def main(folders):
 
 def keep(folder):
     """Stores the results and the log of a finished run, with the command and the commit that made it."""
+    if folder.name not in recipes.NAMES:
+        raise UserError(f'a folder must have the name of a recipe, whose run is kept. Received: {folder}')
     results = Workdir(folder).results()
     if results is None:
         raise UserError(f'{folder} holds no finished run')
@@ -67,7 +69,8 @@ def table():
     rows = ['| command | test metrics | examples | minutes |', '|---|---|---|---|']
     counts = {results['dataset']: results['eval']['count'] for results in stored().values()}
     for name, results in stored().items():
-        shown = METRICS[results['recipe']['task']['kind']]
+        others = {metric: metric + ' {:.4f}' for metric in results['eval'] if metric not in ('loss', 'count')}
+        shown = METRICS.get(results['recipe']['task']['kind'], others)
         metrics = ', '.join(text.format(results['eval'][metric]) for metric, text in shown.items())
         rows.append(f'| `{command(name)}` | {metrics} | {results["eval"]["count"]:,} | '
                     f'{results["train_seconds"] / 60:.1f} |')
@@ -81,7 +84,7 @@ def table():
 def command(name):
     """The command that a recipe's docstring begins with."""
     text = (pathlib.Path(recipes.__file__).parent / f'{name}.py').read_text(encoding='utf-8')
-    return re.search(r'python train.py .*', text)[0]
+    return re.search(r'python train.py [^"\n]*', text)[0]
 
 
 if __name__ == '__main__':

@@ -8,7 +8,12 @@ from models.lstm import lstm
 from models.mlp import mlp
 from models.transformer import transformer
 
-MODELS = {'mlp': mlp, 'cnn': cnn, 'lstm': lstm, 'transformer': transformer}
+MODELS = {
+    'mlp': mlp,
+    'cnn': cnn,
+    'lstm': lstm,
+    'transformer': transformer,
+}
 # All sizes that a task can give. A builder's other parameters are options.
 SIZES = ('input_shape', 'outputs', 'vocabulary_size', 'length', 'source_vocabulary_size', 'target_vocabulary_size')
 

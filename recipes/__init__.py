@@ -3,6 +3,7 @@
 A recipe is found by its name, by the path of a file of your own, or by its model, task and dataset.
 """
 
+import dataclasses
 import importlib
 import pathlib
 import pkgutil
@@ -13,8 +14,8 @@ from settings import Recipe
 from settings.recipe import SECTIONS
 
 NAMES = sorted(module.name for module in pkgutil.iter_modules(__path__))
-# What `--model=NAME` alone trains.
-DEFAULT = {'mlp': 'mlp_digits', 'cnn': 'cnn_digits', 'lstm': 'lstm_digits', 'transformer': 'transformer_number_words'}
+# What `--model=NAME` alone trains, where that is not the first of its recipes.
+FIRST = {'mlp': 'mlp_digits', 'transformer': 'transformer_number_words'}
 
 
 def load(name):
@@ -28,6 +29,8 @@ def load(name):
 def find(recipe=None, model=None, task=None, dataset=None):
     """Returns (name, Recipe): the one named; else that of model, task and dataset; else the model's default.
 
+    A task that no recipe of the model has takes the place of the task in the model's recipe for the dataset.
+
     Raises:
         UserError: there is none, or the one named is of another model or task.
     """
@@ -38,6 +41,8 @@ def find(recipe=None, model=None, task=None, dataset=None):
         if given is not None:
             lookup(SECTIONS[section], given, section)
     name, found = load(_best(model, task, dataset) if recipe is None else recipe)
+    if recipe is None and task not in (None, found.task.kind) and dataset == found.data.dataset:
+        name, found = f'{name},task={task}', dataclasses.replace(found, task=SECTIONS['task'][task]())
     for section, given in (('model', model), ('task', task)):
         kind = getattr(found, section).kind
         if given not in (None, kind):
@@ -47,11 +52,23 @@ def find(recipe=None, model=None, task=None, dataset=None):
 
 
 def _best(model, task, dataset):
-    """The name of the recipe that fits best. A task or dataset that none has falls back to the model's default."""
+    """The name of the recipe that fits best. A task or dataset that none has falls back to what the model has."""
+    if model not in DEFAULT:
+        raise UserError('`model` must have a recipe in recipes/, or --recipe one of your own. '
+                        f'Received: model={model!r}')
     default = DEFAULT[model]
     recipes = {name: load(name)[1] for name in [default, *NAMES]}
-    fits = [name for name, r in recipes.items() if r.model.kind == model and task in (None, r.task.kind)]
-    return next((name for name in fits if recipes[name].data.dataset == dataset), (fits or [default])[0])
+    own = [name for name, r in recipes.items() if r.model.kind == model]
+    fits = [name for name in own if task in (None, recipes[name].task.kind)]
+    return next((name for name in fits or own if recipes[name].data.dataset == dataset), (fits or own)[0])
+
+
+def _defaults():
+    """{model: the name of the recipe that `--model` alone trains}, for the models that have one."""
+    names = {}
+    for name in NAMES:
+        names.setdefault(load(name)[1].model.kind, name)
+    return {model: FIRST.get(model, names[model]) for model in SECTIONS['model'] if model in names}
 
 
 def inherited(name, recipe, given):
@@ -98,3 +115,6 @@ def _line(error, path):
 def _message(error):
     text = ' '.join(str(error.msg if isinstance(error, SyntaxError) else error).split())
     return text if isinstance(error, UserError) else f'{type(error).__name__}: {text}'
+
+
+DEFAULT = _defaults()

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
+from settings.datasets import NAMED
 from settings.fields import Section, field
 
 
 @dataclass(frozen=True)
 class Data(Section):
-    dataset: str = field('', 'Dataset: digits, diabetes, number_words, fashion_mnist, gettext/LANG, files/FOLDER, a '
-                             'folder of data_dir, or any name of TensorFlow Datasets.')
+    dataset: str = field('', f'Dataset: {", ".join(NAMED)}, a folder of data_dir, or any name of TensorFlow Datasets.')
 
     def rules(self):
         yield 'dataset', 'must be given', bool(self.dataset)

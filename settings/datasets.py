@@ -1,6 +1,7 @@
 """The datasets that --list shows: what they are, where they come from, and whether they need a network or an extra."""
 
-# name -> (what it is, where it comes from). data.DATASETS opens the plain names.
+OTHER = 'any other name'
+# name -> (what it is, where it comes from). A plain name NAME is opened by open_NAME of data/sources/NAME.py.
 DATASETS = {
     'digits': ('grey images of handwritten digits, 8x8', 'from scikit-learn, no network'),
     'diabetes': ('10 measurements of 442 patients and a number', 'from scikit-learn, no network'),
@@ -11,7 +12,9 @@ DATASETS = {
                      'network; needs the extra text'),
     'files/FOLDER': ('your images or texts by class, or texts in two languages', 'from FOLDER or --data_dir/FOLDER, '
                      'no network; subwords need the extra text'),
-    'any other name': ('images or texts with labels, translations: cifar10, imdb, sst2, ...', 'from the folder of that '
-                       'name in --data_dir (or CONGRUENT_DATA), no network; else by TensorFlow Datasets, needs the '
-                       'extra tfds, and a network the first time'),
+    OTHER: ('images or texts with labels, translations: cifar10, imdb, sst2, ...', 'from the folder of that name in '
+            '--data_dir (or CONGRUENT_DATA), no network; else by TensorFlow Datasets, needs the extra tfds, and a '
+            'network the first time'),
 }
+NAMED = [name for name in DATASETS if name != OTHER]
+BUILT_IN = [name for name in NAMED if '/' not in name]

@@ -5,7 +5,11 @@ from tasks.classification import classification
 from tasks.regression import Regression
 from tasks.translation import Translation
 
-TASKS = {'classification': classification, 'regression': Regression, 'translation': Translation}
+TASKS = {
+    'classification': classification,
+    'regression': Regression,
+    'translation': Translation,
+}
 
 
 def make(name, settings, dataset, data, tokenizer=None):

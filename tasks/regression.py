@@ -9,17 +9,20 @@ from tasks.task import Task, weighted
 
 
 class Regression(Task):
+    """outputs: names of the numbers that the model gives per example; one that gives others has them and a loss."""
+
     name = 'regression'
     reads = 'vectors'
     needs = {'vector': Vector, 'target': Number}
     best = ('mse', -1)
     training_metrics = ('mse',)
     asks = ('values',)
+    outputs = ('value',)
 
     def __init__(self, settings, dataset, data, tokenizer=None):
         super().__init__(settings, dataset, data, tokenizer)
         self.vector = VectorInput(dataset, self.roles['vector'])
-        self.sizes = {**self.vector.sizes, 'outputs': 1}
+        self.sizes = {**self.vector.sizes, 'outputs': len(self.outputs)}
 
     def prepare(self, examples):
         return {'x': self.vector(examples[self.roles['vector']]),
@@ -35,8 +38,8 @@ class Regression(Task):
         return {'mse': self.loss(y, outputs, weights)}
 
     def decode(self, outputs):
-        """[B, 1] -> {'value': float32 [B]}."""
-        return {'value': tf.cast(outputs[..., 0], tf.float32)}
+        """[B, N] -> {name: float32 [B]}."""
+        return dict(zip(self.outputs, tf.unstack(tf.cast(outputs, tf.float32), axis=-1), strict=True))
 
     def serving(self, model):
         """Raw vectors [B, F]."""
@@ -59,7 +62,9 @@ class Regression(Task):
         if wrong:
             raise UserError(f'`values` must be {size} numbers. Received: {len(wrong)}')
         function, _ = self.serving(model)['serving_default']
-        return {'value': function(tf.constant(rows))['value'].numpy().tolist()}
+        return {name: output.numpy().tolist() for name, output in function(tf.constant(rows)).items()}
 
     def describe(self, asked, answer):
-        return f'{asked}: {answer["value"]:.4g}'
+        if len(answer) == 1:
+            return f'{asked}: {answer["value"]:.4g}'
+        return f'{asked}: ' + ', '.join(f'{name} {value:.4g}' for name, value in answer.items())

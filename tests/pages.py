@@ -10,13 +10,19 @@ from tests.conftest import ROOT, clean_environment
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
 TEXTS = {page.name: page.read_text(encoding='utf-8') for page in PAGES}
 LONG = ('speed.md', 'translation.md')      # pages whose commands take minutes: of the tier `results`
-ELSEWHERE = ('tpu.md',)                    # needs a TPU
+ELSEWHERE = ('tpu.md', 'adding.md')        # need a TPU; are tried by test_walk_throughs.py
 
 
-def blocks(*pages):
+def pages():
+    """{file name: text} of the README and docs/, without what tests/test_walk_throughs.py tries in a copy."""
+    return {name: re.sub(r'^## Add a .*?(?=^## (?!Add a ))', '', text, flags=re.DOTALL | re.MULTILINE)
+            for name, text in TEXTS.items() if name != 'adding.md'}
+
+
+def blocks(*names):
     """[(language, text)] of the blocks of commands of some pages."""
-    return [block for page in pages
-            for block in re.findall(r'```(bash|python)\n(.*?)```', TEXTS[page], flags=re.DOTALL)]
+    return [block for name in names
+            for block in re.findall(r'```(bash|python)\n(.*?)```', pages()[name], flags=re.DOTALL)]
 
 
 def execute(language, text, folder):

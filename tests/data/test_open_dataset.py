@@ -17,6 +17,7 @@ from data.sources import fashion_mnist, records
 from data.sources.number_words import chinese, english
 from data.sources.tfds import open_tfds
 from errors import UserError
+from settings.datasets import NAMED
 from tests.opened import opened, task_of
 
 needs_fashion = pytest.mark.skipif(not Path(fashion_mnist.DEBIAN).is_dir(), reason='needs dataset-fashion-mnist')
@@ -68,12 +69,13 @@ def test_a_damaged_idx_file_is_named(tiny_fashion, content):
 
 
 def test_unknown_names():
-    known = ('one of digits, diabetes, number_words, fashion_mnist, gettext/LANG, files/FOLDER, a folder of '
-             '`data_dir` .or CONGRUENT_DATA., or a name of TensorFlow Datasets')
+    assert {'digits', 'diabetes', 'number_words', 'fashion_mnist', 'gettext/LANG', 'files/FOLDER'} <= set(NAMED)
+    known = (f'one of {", ".join(NAMED)}, a folder of `data_dir` .or CONGRUENT_DATA., or a name of TensorFlow '
+             'Datasets')
     for name, hint in (('digit', 'Did you mean digits'), ('cifar_10', 'Did you mean cifar10'), ('', ''), ('a b', '')):
         with pytest.raises(UserError, match=f'{known}.*dataset={name!r} .*has none of that name.{{0,3}}{hint}'):
             open_dataset(name)
-    assert all(name in data.NO_NETWORK for name in data.DATASETS)
+    assert all(name in data.NO_NETWORK for name in NAMED)
 
 
 def test_tensorflow_datasets_not_installed(monkeypatch):

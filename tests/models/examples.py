@@ -1,15 +1,16 @@
-"""Every model in every form it has: small sizes, and a batch to call it with."""
+"""Every registered model in every form it has, known by the sizes it takes: small ones, and a batch to call it with."""
 
 import numpy as np
 
-CASES = {
-    'mlp': ('mlp', {'input_shape': (8, 8, 1), 'outputs': 10}),
-    'cnn': ('cnn', {'input_shape': (8, 8, 1), 'outputs': 10}),
-    'lstm': ('lstm', {'input_shape': (8, 8, 1), 'outputs': 10}),
-    'lstm of tokens': ('lstm', {'vocabulary_size': 11, 'length': 6, 'outputs': 10}),
-    'transformer': ('transformer', {'source_vocabulary_size': 11, 'target_vocabulary_size': 10}),
-    'transformer of tokens': ('transformer', {'vocabulary_size': 11, 'length': 6, 'outputs': 10}),
+import models
+
+FORMS = {
+    'images': {'input_shape': (8, 8, 1), 'outputs': 10},
+    'tokens': {'vocabulary_size': 11, 'length': 6, 'outputs': 10},
+    'pairs': {'source_vocabulary_size': 11, 'target_vocabulary_size': 10},
 }
+CASES = {f'{name} of {form}': (name, sizes) for name in models.MODELS for form, sizes in FORMS.items()
+         if set(sizes) <= set(models.sizes_of(name))}
 
 
 def example(sizes):

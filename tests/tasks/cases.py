@@ -7,6 +7,7 @@ import models
 from data.dataset import Image, Label, Number, Text, Vector
 from data.source import Tensors
 from data.tokenizers.words import CharacterTokenizer, WordTokenizer
+from tasks import TASKS
 from tests.opened import one_source, task_of
 
 RANDOM = np.random.RandomState(0)
@@ -42,7 +43,7 @@ def pairs():
 
 
 # name -> (task's name, data set, fields of the section of data, of the task's section, model, its options)
-CASES = {
+LISTED = {
     'images': ('classification', images, {'augment': 'flip_shift'}, {'label_smoothing': 0.1}, 'mlp', {}),
     'image files': ('classification', image_files, {'image_size': 8, 'augment': 'shift'}, {}, 'cnn', {}),
     'texts, lstm': ('classification', texts, {'word_dropout': 0.3}, {}, 'lstm', {'units': 8, 'bidirectional': True}),
@@ -51,6 +52,18 @@ CASES = {
     'pairs': ('translation', pairs, {}, {'label_smoothing': 0.1, 'beam_size': 2}, 'transformer', {}),
     'packed pairs': ('translation', pairs, {'packing': True}, {}, 'transformer', {'share_embeddings': True}),
 }
+# A task with another form than these, or one that reads something else, is listed above.
+SIMPLEST = {'images': (images, 'mlp'), 'texts': (texts, 'lstm'), 'vectors': (vectors, 'mlp'),
+            'text_pairs': (pairs, 'transformer')}
+
+
+def simplest(name):
+    """The case of a task that is not listed: data of the kind that it reads, and its section's defaults."""
+    make, model = SIMPLEST[TASKS[name].reads]
+    return name, make, {}, {}, model, {}
+
+
+CASES = LISTED | {name: simplest(name) for name in TASKS if name not in {task for task, *_ in LISTED.values()}}
 
 
 def case(name):

@@ -1,4 +1,4 @@
-"""What tasks/task.py promises, for every task in every form: a new one is tested by being listed in cases.py."""
+"""What tasks/task.py promises, for every task in every form, see cases.py: a new one is tested by being in TASKS."""
 
 import keras
 import numpy as np
