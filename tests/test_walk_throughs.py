@@ -124,6 +124,17 @@ def test_the_readme_shows_lines_and_the_command_of_the_page(title):
     assert re.findall(r'`(python train.py .*?)`', text) == commands(title)
 
 
+def test_all_fit_together_and_into_the_project(tmp_path):
+    project = copy_project(tmp_path / 'project')
+    for title in EXPECTED:
+        add(project, title)
+    run(project, '-m', 'flake8', 'data', 'models', 'recipes', 'settings', 'tasks')
+    shown = run(project, 'train.py', '--model=residual_mlp', '--help')
+    assert 'model: residual_mlp\n' in shown and '\n  --blocks (default: 2)\n' in shown and 'friedman' in shown
+    shown = run(project, 'train.py', '--model=mlp', '--task=quantiles', '--dataset=diabetes', '--help')
+    assert 'recipe mlp_diabetes,task=quantiles\n' in shown and '\n  --coverage (default: 0.8)\n' in shown
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('title', EXPECTED)
 def test_a_walk_through_alone(tmp_path, title):
