@@ -42,6 +42,10 @@ class Section:
         """(field, rule, whether it holds) for rules that involve more than one field."""
         return ()
 
+    def idle(self):
+        """(field, rule) of the fields that do nothing beside the values of the others."""
+        return ()
+
     def values(self):
         """{name: value} of all fields."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}

@@ -45,7 +45,7 @@ class Recipe:
         """The recipe with some fields changed, whatever their section. `steps` and `epochs` replace each other.
 
         Raises:
-            UserError: the recipe has no such field, or a value is not legal.
+            UserError: the recipe has no such field, a value is not legal, or it would do nothing.
         """
         fields, changed = self.fields(), {}
         for one, other in (('steps', 'epochs'), ('epochs', 'steps')):
@@ -55,8 +55,11 @@ class Recipe:
             if name not in fields:
                 raise UserError(f'{not_a_field(name, str(self))}. Received: {name}={value!r}')
             changed.setdefault(fields[name][0], {})[name] = value
-        return dataclasses.replace(self, **{section: dataclasses.replace(getattr(self, section), **some)
-                                            for section, some in changed.items()})
+        sections = {section: dataclasses.replace(getattr(self, section), **some) for section, some in changed.items()}
+        for name, rule in (idle for section in sections.values() for idle in section.idle()):
+            if name in values:
+                raise UserError(f'`{name}` {rule}. Received: {name}={values[name]!r}')
+        return dataclasses.replace(self, **sections)
 
     def resolved(self, hardware):
         """The recipe without `auto`, for cpu, gpu or tpu."""

@@ -34,3 +34,7 @@ class Translation(Smoothed):
                            most=1024)
     length_penalty: float = field(0.6, 'Exponent of the length penalty of beam search, arXiv:1609.08144, equation 14.',
                                   least=0, most=100)
+
+    def idle(self):
+        if self.beam_size == 1:
+            yield 'length_penalty', 'is for beam search: `beam_size` must be above 1'

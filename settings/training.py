@@ -53,6 +53,7 @@ class Training(Section):
         yield 'accumulate', f'must divide `batch_size` ({self.batch_size})', self.batch_size % self.accumulate == 0
         yield 'epochs', f'and `steps` exclude each other (steps={self.steps})', not (self.steps and self.epochs)
         yield 'steps', 'or `epochs` must say how long to train', bool(self.steps or self.epochs)
+        yield 'nesterov', 'needs `momentum`', self.momentum or not self.nesterov
         both = bool(self.average_last) == bool(self.average_every)
         yield 'average_every', f'and `average_last` ({self.average_last}) go together', both
         one = not (self.average_last and self.ema)

@@ -1,0 +1,151 @@
+"""No field is ignored: in every recipe, each field set to another legal value changes what a run leaves, or is refused.
+
+The runs are real ones of a few steps, on a few examples. Recipes of the same data, model and task in kind differ in
+values only: the first of each kind is of the slow tier, the others are of the tier `results`.
+"""
+
+import contextlib
+import dataclasses
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import data
+import recipes
+import train
+from data.source import Subset
+from errors import RunError, UserError
+from settings import Options
+
+# A short run; and data that every machine has in place of what may be missing, or takes long.
+SHORT = {'batch_size': 8, 'steps': 4, 'eval_every': 4, 'warmup_steps': 1}
+AVERAGED = {'average_last': 2, 'average_every': 1}
+DATA = {'sst2': 'moods', 'imdb': 'moods', 'trec': 'moods', 'gettext/de': 'pairs', 'fashion_mnist': 'shapes'}
+OTHER_DATA = {'images': 'bars', 'texts': 'moods2', 'vectors': 'digits', 'text_pairs': 'pairs2'}
+# Another value of a field that has neither choices nor two values.
+OTHER = {'batch_size': 4, 'steps': 5, 'epochs': 1., 'eval_every': 2, 'warmup_steps': 3, 'accumulate': 2, 'seed': 1,
+         'optimizer': 'nadam', 'learning_rate': 1e-2, 'momentum': 0.5, 'beta_2': 0.9, 'epsilon': 1e-3,
+         'weight_decay': 0.3, 'clip_norm': 1e-3, 'ema': 0.5, 'average_last': 3, 'average_every': 2,
+         'image_size': 12, 'max_length': 4, 'word_dropout': 0.5, 'units': 7, 'dropout': 0.35, 'label_smoothing': 0.3,
+         'beam_size': 2, 'length_penalty': 9., 'precision': 'bfloat16', 'size': 'small'}
+FIRST = {}      # (kinds of the sections) -> the first recipe of these kinds
+for name in recipes.NAMES:
+    recipe = recipes.load(name)[1]
+    FIRST.setdefault((recipe.data.kind, recipe.model.kind, recipe.task.kind), name)
+
+
+def parameters():
+    for name in recipes.NAMES:
+        mark = pytest.mark.slow if name in FIRST.values() else pytest.mark.results
+        yield from (pytest.param(name, field, marks=mark, id=f'{name}-{field}')
+                    for field in recipes.load(name)[1].fields())
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """A folder of data sets: moods, pairs, shapes, and others of the same fields."""
+    folder, rng = tmp_path_factory.mktemp('data'), np.random.default_rng(0)
+
+    def sentence(letters):
+        words = (rng.choice(list(letters), rng.integers(2, 6)) for _ in range(rng.integers(2, 9)))
+        return ' '.join(map(''.join, words))
+    for name, words in (('moods', ['dull', 'good']), ('moods2', ['sad', 'glad'])):
+        (folder / name).mkdir()
+        lines = [f'{word}\t{sentence("abcdefgh")} {word}' for word in rng.choice(words, 200)]
+        (folder / name / 'texts.tsv').write_text('\n'.join(lines) + '\n')
+    for name, letters in (('pairs', 'abcdefgh'), ('pairs2', 'ijklmnop')):
+        (folder / name / 'train').mkdir(parents=True)
+        texts = [sentence(letters) for _ in range(200)]
+        (folder / name / 'train' / 'source.txt').write_text('\n'.join(texts) + '\n')
+        (folder / name / 'train' / 'target.txt').write_text('\n'.join(text[::-1] for text in texts) + '\n')
+    for name, axis in (('shapes', 0), ('bars', 1)):
+        for i in range(90):
+            pixels = rng.integers(0, 100, (16, 16), np.uint8)
+            pixels.swapaxes(0, axis)[5 * (i % 3):5 * (i % 3) + 5] += 100
+            (folder / name / 'abc'[i % 3]).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(folder / name / 'abc'[i % 3] / f'{i}.png')
+    return folder
+
+
+@pytest.fixture(scope='module')
+def few():
+    """Data sets of a few dozens of examples."""
+    whole = data.open_dataset
+
+    def cut(*arguments):
+        dataset = whole(*arguments)
+        sizes = {'train': 40, 'validation': 10, 'test': 10}
+        sources = {split: dataset.split(split) for split in sizes}
+        return dataclasses.replace(dataset, **{
+            split: Subset(source, range(min(sizes[split], source.num_examples))) for split, source in sources.items()})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, 'open_dataset', cut)
+        yield
+
+
+@pytest.fixture(scope='module')
+def left(few, folder, tmp_path_factory):
+    """left(recipe) -> (what a run of it leaves, its folder), kept for the recipe that was asked for before."""
+    known = {}
+
+    def run(recipe):
+        if recipe not in known:
+            workdir = tmp_path_factory.mktemp('runs') / 'run'
+            with contextlib.redirect_stdout(io.StringIO()):
+                results = train.run(recipe, Options(workdir=str(workdir), data_dir=str(folder), export=False))
+            records = map(json.loads, (workdir / 'metrics.jsonl').read_text().splitlines())
+            evaluated = [record['step'] for record in records if 'split' in record]
+            known[recipe] = {key: results[key] for key in ('eval', 'best', 'weights_sha256')} | {
+                'evaluated': evaluated}, workdir
+        return known[recipe]
+    return run
+
+
+def short(recipe):
+    """The recipe with few steps, and with data that are here."""
+    values = SHORT | {'dataset': DATA.get(recipe.data.dataset, recipe.data.dataset)}
+    if recipe.training.average_last:
+        values |= AVERAGED
+    if values['dataset'] == 'shapes' or recipe.values().get('image_size', 0) > 28:
+        values['image_size'] = 16
+    if recipe.values().get('vocabulary_size'):
+        values['vocabulary_size'] = 300
+    return recipe.replace(**values)
+
+
+def other(recipe, field, workdir):
+    """Another legal value of a field."""
+    f, value = recipe.fields()[field][1], recipe.values()[field]
+    if field == 'dataset':
+        return OTHER_DATA[recipe.data.kind]
+    if field == 'weights':
+        return str(workdir)
+    if field == 'vocabulary_size':
+        return 9 if recipe.data.tokenizer == 'words' else 290
+    if field == 'channels':
+        return 1 if recipe.data.dataset == 'shapes' else 3      # those of digits are grey, files are read in colour
+    if field == 'tokenizer':
+        return 'subwords' if value == 'words' else 'words'
+    if field in OTHER:
+        return OTHER[field]
+    if f.metadata['choices']:      # the last, since the first may mean the value of the data or of this machine
+        return next(choice for choice in reversed(f.metadata['choices']) if choice != value)
+    return not value
+
+
+@pytest.mark.parametrize('name, field', [*parameters()])
+def test_a_field_has_an_effect_or_is_refused(left, name, field):
+    recipe = short(recipes.load(name)[1])
+    base, workdir = left(recipe)
+    value = other(recipe, field, workdir)
+    assert value != recipe.values()[field]
+    try:
+        changed, _ = left(recipe.replace(**{field: value}))
+    except (UserError, RunError) as error:
+        assert f'`{field}`' in str(error) or f'{field}=' in str(error)
+        assert '\n' not in str(error)
+    else:
+        assert changed != base
