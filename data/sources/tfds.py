@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from data.dataset import Dataset, Image, Label, Text
+from data.inputs import image_files
 from data.source import Subset, split_indices
 from data.sources.records import open_records
 from errors import UserError
@@ -58,7 +59,8 @@ class PreparedSplit:
             return values
 
         def decode(one):
-            return tf.ensure_shape(tf.io.decode_image(one, expand_animations=False), field.shape)
+            image = image_files.decode(one)[..., :field.shape[2]]      # an animation has transparency too
+            return tf.ensure_shape(image, field.shape)
         images = tf.map_fn(decode, values, fn_output_signature=tf.TensorSpec(field.shape, tf.uint8))
         return tf.ensure_shape(images, [values.shape[0], *field.shape])
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 import tensorflow as tf
 
@@ -117,6 +118,35 @@ def test_a_translation_set_of_tensorflow_datasets(tmp_path):
     _, y, _ = next(iter(training_slices(task.rows(dataset.train), task.batch, batch_size=8, seed=0)()))
     assert all(text.decode() in [english(n) for n in range(300)] for text in task.decode(y).numpy())
     assert task.language == 'en' and len(task.tokenizer_files['subwords.model']) > 1000
+
+
+def test_images_of_tensorflow_datasets_are_read_as_files_are(tmp_path):
+    """A photograph that lies on its side, and an animated WebP, which TensorFlow alone decodes beyond its memory."""
+    import tensorflow_datasets as tfds
+    picture = PIL.Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3))
+    exif = PIL.Image.Exif()
+    exif[0x112] = 6                          # to be turned clockwise
+    picture.transpose(PIL.Image.Transpose.ROTATE_90).save(tmp_path / 'lying.jpg', exif=exif, quality=100, subsampling=0)
+    picture.save(tmp_path / 'moving.webp', lossless=True, save_all=True, append_images=[picture.rotate(90)])
+
+    class TinyPhotographs(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version('1.0.0')
+
+        def _info(self):
+            features = tfds.features.FeaturesDict({'image': tfds.features.Image(shape=(8, 8, 3)),
+                                                   'label': tfds.features.ClassLabel(num_classes=2)})
+            return tfds.core.DatasetInfo(builder=self, features=features)
+
+        def _split_generators(self, _):
+            return {'train': self._generate_examples(), 'test': self._generate_examples()}
+
+        def _generate_examples(self):
+            yield from ((i, {'image': str(tmp_path / ('lying.jpg', 'moving.webp')[i % 2]), 'label': i % 2})
+                        for i in range(20))
+
+    examples = everything(open_dataset('tiny_photographs', str(tmp_path / 'data')).test)
+    for image, label in zip(examples['image'].numpy().astype(int), examples['label'].numpy()):
+        assert np.abs(image - np.asarray(picture)).max() <= (0 if label else 12)
 
 
 def test_a_failed_download_is_one_line_and_can_be_tried_again(tmp_path, monkeypatch, capfd):
