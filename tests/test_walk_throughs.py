@@ -26,7 +26,7 @@ EXPECTED = {
                ['tests/test_settings.py', 'tests/tasks/test_contract.py', 'tests/test_recipes.py']),
     'A model': ('residual_mlp', 'residual_mlp_digits,blocks=3', 'accuracy', 0.93, 1.,
                 '--image=tests/images/digit.png', r': \d \d+\.\d%',
-                ['tests/test_settings.py', 'tests/models/test_contract.py', 'tests/training/test_jit.py',
+                ['tests/test_settings.py', 'tests/models/test_model_contract.py', 'tests/training/test_jit.py',
                  'tests/test_recipes.py']),
 }
 
