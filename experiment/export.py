@@ -39,6 +39,9 @@ class Served(tf.Module):
 
     def __init__(self, model, task):
         super().__init__()
+        for layer in model._flatten_layers():
+            if getattr(layer, 'use_cudnn', False):      # Keras takes that operation where it sees a GPU; a CPU has none
+                layer.use_cudnn = False
         self.variables_ = [getattr(variable, 'value', variable) for variable in model.weights]
         self.tables = list(task.tables)
         self.signatures_ = {name: tf.function(function, input_signature=specs)

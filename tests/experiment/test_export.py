@@ -4,9 +4,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
+import models
 from errors import RunError
 from experiment import export
+from strategies import selection
 from tests.tasks.cases import CASES, case
 
 FAST = ('images', 'texts, lstm', 'vectors', 'pairs')
@@ -68,6 +71,28 @@ def test_another_class_and_another_text_are_refused():
             export._difference('here', 'class', ours, theirs)
     with pytest.raises(RunError, match='class is int32.2.; the trained model gives int32.1.'):
         export._difference('here', 'class', np.int32([1]), np.int32([1, 2]))
+
+
+def nodes(folder):
+    """All operations of a SavedModel, those of its functions among them."""
+    saved = saved_model_pb2.SavedModel.FromString((folder / 'saved_model.pb').read_bytes())
+    for graph in (meta.graph_def for meta in saved.meta_graphs):
+        yield from graph.node
+        for function in graph.library.function:
+            yield from function.node_def
+
+
+def test_a_model_that_is_exported_where_a_gpu_is_runs_anywhere(tmp_path, monkeypatch):
+    """Keras takes cuDNN's LSTM where it sees a GPU; nothing else has that operation."""
+    dataset, task, _ = case('images')
+    model = models.build('lstm', task.sizes)
+    monkeypatch.setattr(tf.config, 'list_logical_devices', lambda kind=None: ['a GPU'])
+    with selection.select('cpu').on_host():
+        folder = export.export_saved_model(model, task, tmp_path / '1')
+        assert export.max_abs_difference(folder, model, task, examples_of(dataset)) <= 1e-5
+    assert not [node.op for node in nodes(folder) if 'Cudnn' in node.op]
+    # Restoring and saving are on the host in every SavedModel.
+    assert all(node.device == '' or node.device.startswith('/device:CPU') for node in nodes(folder))
 
 
 class Holding(tf.Module):
