@@ -39,11 +39,14 @@ class Classification(Task):
         return {'accuracy': weighted(correct, weights)}
 
     def decode(self, outputs):
-        """logits [B, K] -> probabilities [B, K], the label [B] string and its class number [B]."""
+        """logits [B, K] -> probabilities [B, K], the class number [B] and its label [B] string."""
+        numbers = self.numbers(outputs)
+        return {**numbers, 'label': tf.gather(tf.constant(self.class_names), numbers['class'])}
+
+    def numbers(self, outputs):
+        """logits [B, K] -> probabilities [B, K] and the class number [B]."""
         probabilities = tf.nn.softmax(tf.cast(outputs, tf.float32))
-        best = tf.argmax(probabilities, axis=-1, output_type=tf.int32)
-        return {'probabilities': probabilities, 'class': best,
-                'label': tf.gather(tf.constant(self.class_names), best)}
+        return {'probabilities': probabilities, 'class': tf.argmax(probabilities, axis=-1, output_type=tf.int32)}
 
     def describe(self, asked, answer):
         ranked = sorted(zip(answer['probabilities'], self.class_names), reverse=True)[:3]
@@ -69,20 +72,24 @@ class ImageClassification(Classification):
         return x, rows['y'], tf.ones_like(rows['y'], tf.float32)
 
     def serving(self, model):
-        """uint8 images of any size, or encoded image files."""
+        """uint8 images of any size, encoded image files, or the pixels that the model reads: float32, 0 to 1."""
         def images(images):
             return self.decode(model(self.image(images), training=False))
 
         def encoded(image_bytes):
             return images(decode_images(image_bytes, self.image.shape))
 
+        def pixels(pixels):
+            return self.numbers(model(pixels, training=False))
+
         return {'serving_default': (images, [tf.TensorSpec([None, None, None, None], tf.uint8, name='images')]),
-                'encoded': (encoded, [tf.TensorSpec([None], tf.string, name='image_bytes')])}
+                'encoded': (encoded, [tf.TensorSpec([None], tf.string, name='image_bytes')]),
+                'pixels': (pixels, [tf.TensorSpec([None, *self.image.shape], tf.float32, name='pixels')])}
 
     def served_inputs(self, examples):
         images = self.image.raw(examples[self.roles['image']])
         encoded = tf.constant([tf.io.encode_png(image).numpy() for image in images])
-        return {'serving_default': [images], 'encoded': [encoded]}
+        return {'serving_default': [images], 'encoded': [encoded], 'pixels': [self.image(images)]}
 
     def predict(self, model, image):
         """Image files, from the served function for encoded images."""
@@ -127,14 +134,20 @@ class TextClassification(Classification):
         return tf.where(dropped & (ids != special.pad) & (ids != special.end), special.unknown, ids)
 
     def serving(self, model):
-        """Strings [B]; with each answer comes `cut`, bool [B]: whether the text was too long."""
+        """Strings [B], or token ids int32 [B, T]. A string's answer has `cut`, bool [B]: whether it was too long."""
         def texts(texts):
             outputs = model(self._inputs(self.text(texts)), training=False)
             return {**self.decode(outputs), 'cut': self.text.is_cut(texts)}
-        return {'serving_default': (texts, [tf.TensorSpec([None], tf.string, name='texts')])}
+
+        def tokens(ids):
+            return self.numbers(model(self._inputs(ids), training=False))
+
+        return {'serving_default': (texts, [tf.TensorSpec([None], tf.string, name='texts')]),
+                'tokens': (tokens, [tf.TensorSpec([None, self.text.length], tf.int32, name='ids')])}
 
     def served_inputs(self, examples):
-        return {'serving_default': [examples[self.roles['text']]]}
+        texts = examples[self.roles['text']]
+        return {'serving_default': [texts], 'tokens': [self.text(texts)]}
 
     def predict(self, model, text):
         answers = ask_texts(self.serving(model)['serving_default'][0], text)

@@ -123,17 +123,29 @@ class Translation(Task):
     # --- Serving, people ---
 
     def serving(self, model):
-        """Strings [B] in, strings [B] out.
+        """Strings [B] in, strings [B] out; or ids of tokens, int32 [B, S] in, int32 [B, T] out.
 
-        With each `text` comes its `log_probability`, float32 [B], and `cut`, bool [B]: whether the input was too long.
+        With each answer comes its `log_probability`, float32 [B]; with that to a string also `cut`, bool [B]: whether
+        the string was too long.
         """
+        spec = tf.TensorSpec([None, self.source.length], tf.int32, name='ids')
+
+        @tf.function(input_signature=[spec])      # one graph of the decoder, for both
+        def tokens(ids):
+            ids, log_p = self.translate(model, ids)
+            return {'ids': ids, 'log_probability': log_p}
+
         def texts(texts):
-            ids, log_p = self.translate(model, self.source(texts))
-            return {'text': self.decode(ids), 'log_probability': log_p, 'cut': self.source.is_cut(texts)}
-        return {'serving_default': (texts, [tf.TensorSpec([None], tf.string, name='texts')])}
+            answer = tokens(self.source(texts))
+            return {'text': self.decode(answer['ids']), 'log_probability': answer['log_probability'],
+                    'cut': self.source.is_cut(texts)}
+
+        return {'serving_default': (texts, [tf.TensorSpec([None], tf.string, name='texts')]),
+                'tokens': (tokens, [spec])}
 
     def served_inputs(self, examples):
-        return {'serving_default': [examples[self.roles['source']]]}
+        texts = examples[self.roles['source']]
+        return {'serving_default': [texts], 'tokens': [self.source(texts)]}
 
     def predict(self, model, text):
         return ask_texts(self.serving(model)['serving_default'][0], text)
