@@ -1,23 +1,20 @@
 """Text classification on real data sets, by the recipes' own commands: CONGRUENT_DATA must name their folder."""
 
 import json
-import os
-import pathlib
 
 import pytest
 
 from benchmarks.collect import command
-
-FOLDER = os.environ.get('CONGRUENT_DATA', '')
+from tests.conftest import REAL_DATA
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('recipe, dataset, count, least', [
     ('lstm_sst2', 'sst2', 1821, 0.80), ('lstm_trec', 'trec', 500, 0.84)])
 def test_a_model_of_texts_learns(run_python, tmp_path, recipe, dataset, count, least):
-    if not (pathlib.Path(FOLDER) / dataset).is_dir():
+    if not (REAL_DATA / dataset).is_dir():
         pytest.skip(f'CONGRUENT_DATA must name a folder that holds {dataset}')
-    arguments = command(recipe).replace('=FOLDER', f'={FOLDER}').split()[1:]
+    arguments = command(recipe).replace('=FOLDER', f'={REAL_DATA}').split()[1:]
     run_python(*arguments, f'--workdir={tmp_path / "run"}')
     results = json.loads((tmp_path / 'run' / 'results.json').read_text())
     assert results['eval']['accuracy'] >= least and results['eval']['count'] == count

@@ -6,19 +6,16 @@ What is reached is stored in benchmarks/results/runs/, and README's table is wri
 """
 
 import json
-import os
-import pathlib
 
 import pytest
 
 import recipes
 from benchmarks import collect
 from data.sources.catalogs import read_corpus
-from tests.conftest import copy_project
+from tests.conftest import REAL_DATA, copy_project
 from tests.pages import LONG, blocks, execute
 
 pytestmark = pytest.mark.results
-FOLDER = os.environ.get('CONGRUENT_DATA', '')
 LEAST = {      # recipe -> (metric, at least, or for an error at most)
     'cnn_digits': ('accuracy', 0.98), 'mlp_digits': ('accuracy', 0.98), 'lstm_digits': ('accuracy', 0.98),
     'mlp_fashion_mnist': ('accuracy', 0.90), 'cnn_fashion_mnist': ('accuracy', 0.91),
@@ -42,9 +39,9 @@ def test_all_recipes_have_a_figure():
 @pytest.mark.parametrize('name', recipes.NAMES)
 def test_a_recipe_reaches_its_figure(copy, name):
     command, dataset = collect.command(name), recipes.load(name)[1].data.dataset
-    if '--data_dir=' in command and not (pathlib.Path(FOLDER) / dataset).is_dir():
+    if '--data_dir=' in command and not (REAL_DATA / dataset).is_dir():
         pytest.skip(f'CONGRUENT_DATA must name a folder that holds {dataset}')
-    execute('bash', command.replace('=FOLDER', f'={FOLDER}'), copy)
+    execute('bash', command.replace('=FOLDER', f'={REAL_DATA}'), copy)
     results = json.loads((copy / 'runs' / name / 'results.json').read_text())
     metric, bound = LEAST[name]
     assert results['eval'][metric] <= bound if metric == 'mse' else results['eval'][metric] >= bound
