@@ -12,8 +12,10 @@ os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 os.environ.setdefault('CUDA_VISIBLE_DEVICES', '')
 
 ROOT = pathlib.Path(__file__).parent.parent
-# The folder of real data sets. Only the tests that need one read it: every other test is the same without it.
-REAL_DATA = pathlib.Path(os.environ.pop('CONGRUENT_DATA', '') or '/nothing')
+# The folder of real data sets. Only the tests that need one read it: every other test is the same without it. The other
+# variable is for pytest-xdist, whose workers inherit the environment.
+FOUND = os.environ.setdefault('CONGRUENT_TEST_DATA', os.environ.pop('CONGRUENT_DATA', ''))
+REAL_DATA = pathlib.Path(FOUND or '/nothing')
 
 
 def clean_environment(**changes):

@@ -20,7 +20,7 @@ def test_a_model_of_texts_learns(run_python, tmp_path, recipe, dataset, count, l
     assert results['eval']['accuracy'] >= least and results['eval']['count'] == count
     assert results['export_max_abs_diff'] < 1e-5
     text = 'a film that is a joy from its first to its last minute'
-    ask = ('predict.py', f'--workdir={tmp_path / "run"}', '--json', f'--text={text}')
+    ask = ('predict.py', f'--workdir={tmp_path / "run"}', f'--data_dir={REAL_DATA}', '--json', f'--text={text}')
     answers = [json.loads(run_python(*ask, *more).stdout.splitlines()[0])
                for more in ([], ['--text=dull', '--text=' + 'very ' * 300 + 'good'])]
     assert answers[0]['label'] == answers[1]['label']
