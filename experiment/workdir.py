@@ -22,6 +22,9 @@ def default_workdir(name, overrides):
 
 class Workdir:
     def __init__(self, path):
+        if '://' in str(path):      # locks and atomic renames need one, and Path would make a folder of this name
+            raise UserError('the folder of a run must be on a file system of this machine; a mounted bucket will do. '
+                            f'Received: {str(path)!r}')
         self.path, self._lock = pathlib.Path(path), None
         self.checkpoints, self.export = self.path / 'checkpoints', self.path / 'export' / '1'
 

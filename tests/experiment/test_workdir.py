@@ -35,6 +35,15 @@ def holder(tmp_path):
         process.kill()
 
 
+@pytest.mark.parametrize('verb', ['train.py', 'evaluate.py', 'predict.py', 'export.py'])
+def test_a_folder_in_a_bucket_is_one_line(run_python, verb):
+    more = {'train.py': ['--model=mlp'], 'predict.py': ['--image=x.png'], 'export.py': ['--output=x']}.get(verb, [])
+    done = run_python(verb, *more, '--workdir=gs://bucket/run', check=False)
+    assert done.returncode == 2 and not done.stdout and done.stderr == (
+        'error: the folder of a run must be on a file system of this machine; a mounted bucket will do. '
+        "Received: 'gs://bucket/run'\n")
+
+
 def test_a_second_run_is_refused_by_a_line_that_names_the_first(holder, tmp_path):
     with pytest.raises(RunError) as error:
         Workdir(tmp_path / 'run').lock()
