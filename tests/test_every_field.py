@@ -126,7 +126,8 @@ def other(recipe, field, workdir):
     if field == 'vocabulary_size':
         return 9 if recipe.data.tokenizer == 'words' else 290
     if field == 'channels':
-        return 1 if recipe.data.dataset == 'shapes' else 3      # those of digits are grey, files are read in colour
+        # 0 is grey for the digits, and colour for files.
+        return 1 if value == 3 or recipe.data.dataset == 'shapes' else 3
     if field == 'tokenizer':
         return 'subwords' if value == 'words' else 'words'
     if field in OTHER:
