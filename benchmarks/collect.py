@@ -76,7 +76,8 @@ def table():
                     f'{results["train_seconds"] / 60:.1f} |')
     baseline = json.loads((RESULTS / 'text_baseline.json').read_text())
     for name, accuracy in baseline['accuracy'].items():
-        rows.append(f'| for comparison, tf-idf and logistic regression on {name}: `{baseline["command"]}` | '
+        rows.append(f'| for comparison, tf-idf and logistic regression on {name}: '
+                    f'`CONGRUENT_DATA=FOLDER {baseline["command"]}` | '
                     f'accuracy {accuracy:.4f} | {counts[name]:,} | |')
     return '\n'.join(rows)
 

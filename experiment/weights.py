@@ -1,7 +1,6 @@
 """Where a run starts from, and the weights of another run to start from: `--weights=FOLDER`."""
 
 import dataclasses
-import pathlib
 
 from errors import RunError, UserError
 from experiment.workdir import Workdir
@@ -78,7 +77,7 @@ def tokenizer(recipe, workdir):
 def _run(recipe):
     """(Workdir, Recipe) of the run that `weights` names."""
     folder = recipe.model.weights
-    workdir = Workdir(pathlib.Path(folder).expanduser())
+    workdir = Workdir(folder)
     if not (workdir.path / 'recipe.json').is_file() or not workdir.begun:
         raise UserError('`weights` must be the folder of a run of train.py that has a checkpoint. '
                         f'Received: weights={folder!r}')

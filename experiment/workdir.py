@@ -25,7 +25,7 @@ class Workdir:
         if '://' in str(path):      # locks and atomic renames need one, and Path would make a folder of this name
             raise UserError('the folder of a run must be on a file system of this machine; a mounted bucket will do. '
                             f'Received: {str(path)!r}')
-        self.path, self._lock = pathlib.Path(path), None
+        self.path, self._lock = pathlib.Path(path).expanduser(), None
         self.checkpoints, self.export = self.path / 'checkpoints', self.path / 'export' / '1'
 
     @property
@@ -60,10 +60,15 @@ class Workdir:
         lock a file of this name each.
 
         Raises:
-            RunError: another process has it, or the file system has no locks.
+            UserError: the folder cannot be made or written to. RunError: another process has it, or the file system has
+                no locks.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        file = open(self.path / 'lock', 'a+', encoding='utf-8')
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = open(self.path / 'lock', 'a+', encoding='utf-8')
+        except OSError as error:
+            raise UserError(f'`workdir` must be a folder that can be made and written to: {error.strerror}. '
+                            f'Received: workdir={str(self.path)!r}') from None
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -79,7 +79,7 @@ def make_optimizer(name, variables, learning_rate, *, weight_decay=0., ema=0., *
 
 def make_schedule(training, total_steps):
     """The learning rate of settings.Training over a run of `total_steps`."""
-    try:
-        return Warmup(training.learning_rate, training.warmup_steps, training.schedule, total_steps)
-    except ValueError as error:
-        raise UserError(str(error)) from None
+    if training.schedule in ('cosine', 'linear') and total_steps <= training.warmup_steps:
+        raise UserError(f'`warmup_steps` must be below the length of the run, {total_steps:,} steps, for the schedule '
+                        f'{training.schedule}. Received: warmup_steps={training.warmup_steps}')
+    return Warmup(training.learning_rate, training.warmup_steps, training.schedule, total_steps)

@@ -35,6 +35,20 @@ def holder(tmp_path):
         process.kill()
 
 
+def test_a_folder_that_cannot_be_made_is_one_line_that_names_the_flag(run_python, tmp_path):
+    (tmp_path / 'file').write_text('')
+    for folder, reason in ((tmp_path / 'file' / 'run', 'Not a directory'), ('/proc/run', 'No such file or directory')):
+        done = run_python('train.py', '--model=mlp', '--steps=2', f'--workdir={folder}', check=False)
+        assert done.returncode == 2 and done.stderr.endswith(
+            f'error: `workdir` must be a folder that can be made and written to: {reason}. '
+            f"Received: workdir='{folder}'\n")
+
+
+def test_a_tilde_is_the_users_home(monkeypatch, tmp_path):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    assert Workdir('~/run').path == tmp_path / 'run'
+
+
 @pytest.mark.parametrize('verb', ['train.py', 'evaluate.py', 'predict.py', 'export.py'])
 def test_a_folder_in_a_bucket_is_one_line(run_python, verb):
     more = {'train.py': ['--model=mlp'], 'predict.py': ['--image=x.png'], 'export.py': ['--output=x']}.get(verb, [])

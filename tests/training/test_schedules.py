@@ -2,6 +2,9 @@ import math
 
 import pytest
 
+from errors import UserError
+from settings import Training
+from training.optimizer import make_schedule
 from training.schedules import Warmup
 
 
@@ -51,3 +54,9 @@ def test_config_holds_every_argument():
 def test_errors(arguments, message):
     with pytest.raises(ValueError, match=message):
         Warmup(0.1, **arguments)
+
+
+def test_a_warm_up_that_is_longer_than_the_run_names_the_flag():
+    with pytest.raises(UserError, match='`warmup_steps` must be below the length of the run, 5 steps, for the schedule '
+                                        'cosine. Received: warmup_steps=5'):
+        make_schedule(Training(schedule='cosine', warmup_steps=5, steps=5), 5)
