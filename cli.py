@@ -55,33 +55,39 @@ class Chosen:
         return recipes.inherited(self.name, self.original, self.given)
 
 
-def run(main, define, recipe=False, arguments=False):
+def run(main, define, recipe=False, arguments=False, of_run=None):
     """Parses flags, calls main and ends the process with what it returns, None being 0. A user's mistake is one line.
 
     Args:
         main: function (); with `recipe`, (Chosen); with `arguments`, (positional arguments).
         define: function () that defines the verb's own flags.
+        of_run: function (value of --workdir) that defines the flags of the run there; none where it is ''. Returns
+            (their title in --help, {flag that only other runs have: the rule that it breaks}).
     """
     def parse(argv):
         try:
-            return _parse(argv, main, define, recipe, arguments)
+            return _parse(argv, main, define, recipe, arguments, of_run)
         except (flags.Error, ValueError) as error:      # a UserError is a ValueError
             _fail(' '.join(str(error).split()))
             sys.exit(USAGE)
     app.run(lambda call: sys.exit(_guarded(call)), flags_parser=parse)
 
 
-def _parse(argv, main, define, recipe, arguments):
+def _parse(argv, main, define, recipe, arguments, of_run):
     """Returns a function () that does what the command line asks for."""
-    selected = _peek(argv, recipe)
+    selected = _peek(argv, recipe, of_run)
     wanted = {name: selected[name] for name in SELECTORS if recipe}
     found = recipes.find(**wanted) if wanted.get('recipe') is not None or wanted.get('model') is not None else None
     groups = _define_recipe(*found) if found else {'what to train': _define_selectors()} if recipe else {}
-    groups['run' if recipe else 'flags'] = _defined_by(define)
+    groups['run' if recipe else 'flags'], _ = _defined_by(define)
+    others = {}
+    if of_run:
+        names, (title, others) = _defined_by(of_run, selected['workdir'])
+        groups.update({title: names} if names else {})
     if selected['help']:
         flags.FLAGS.mark_as_parsed()
-        return lambda: _print_help(groups, recipe and not found)
-    rest = _parse_all(argv, recipe, found)[1:]
+        return lambda: _print_help(groups, recipe and not found, of_run and not selected['workdir'])
+    rest = _parse_all(argv, recipe, found, others)[1:]
     if rest and not arguments:
         raise UserError(f'`{os.path.basename(argv[0])}` takes flags only. Received: {" ".join(rest)}')
     if recipe and selected['list']:
@@ -93,12 +99,14 @@ def _parse(argv, main, define, recipe, arguments):
     return (lambda: main(rest)) if arguments else main
 
 
-def _peek(argv, recipe):
+def _peek(argv, recipe, of_run):
     """{name: value} of the flags that decide which others there are."""
     peek = flags.FlagValues()
     peek.set_gnu_getopt(True)       # the value of a flag that is not known yet looks like a positional argument
     for name in SELECTORS if recipe else ():
         flags.DEFINE_string(name, None, '', flag_values=peek)
+    if of_run:
+        flags.DEFINE_string('workdir', '', '', flag_values=peek)
     flags.DEFINE_boolean('list', False, '', flag_values=peek)
     flags.DEFINE_boolean('help', False, '', short_name='?', flag_values=peek)
     flags.DEFINE_boolean('helpshort', False, '', flag_values=peek)
@@ -106,11 +114,13 @@ def _peek(argv, recipe):
     return {**peek.flag_values_dict(), 'help': peek['help'].value or peek['helpshort'].value}
 
 
-def _parse_all(argv, recipe, found):
-    """Parses all flags. Returns the rest of the command line."""
+def _parse_all(argv, recipe, found, others):
+    """Parses all flags. Returns the rest of the command line. others: {flag: the rule that it breaks}."""
     try:
         return flags.FLAGS(argv)
     except flags.UnrecognizedFlagError as error:
+        if error.flagname in others:
+            raise UserError(f'`{error.flagname}` {others[error.flagname]}. Received: {error.flagvalue}') from None
         name = error.flagname if error.flagname in homes() else error.flagname.removeprefix('no')
         if not recipe or name not in homes():
             raise
@@ -161,11 +171,11 @@ def run_flags(devices=True):
     define_flags(Options, ('data_dir', 'strategy', 'virtual_devices', 'tpu') if devices else ('data_dir',))
 
 
-def _defined_by(define):
-    """The names of the flags that a function defines."""
+def _defined_by(define, *arguments):
+    """(names of the flags that a function defines, what it returns)."""
     before = set(flags.FLAGS)
-    define()
-    return [name for name in flags.FLAGS if name not in before]
+    returned = define(*arguments)
+    return [name for name in flags.FLAGS if name not in before], returned
 
 
 def given(cls):
@@ -177,10 +187,10 @@ def given(cls):
 def required(*names):
     for name in names:
         if not flags.FLAGS[name].value:
-            raise UserError(f'`--{name}` is required: {flags.FLAGS[name].help}')
+            raise UserError(f'`--{name}` is required: {" ".join(flags.FLAGS[name].help.split())}')
 
 
-def _print_help(groups, selectors_only):
+def _print_help(groups, selectors_only, needs_run):
     print((sys.modules['__main__'].__doc__ or '').strip())
     for title, names in groups.items():
         if selectors_only and title == 'run':
@@ -193,6 +203,8 @@ def _print_help(groups, selectors_only):
             default = '' if flag.default is None else f' (default: {flag.default!r})'
             print(f'  --{"[no]" if flag.boolean else ""}{name}{default}')
             print(textwrap.fill(' '.join(flag.help.split()), WIDTH, initial_indent=' ' * 6, subsequent_indent=' ' * 6))
+    if needs_run:
+        print(f'\nThe other flags depend on the run: python {os.path.basename(sys.argv[0])} --workdir=RUN --help')
 
 
 def print_list():

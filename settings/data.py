@@ -8,6 +8,8 @@ from settings.fields import Section, field
 
 @dataclass(frozen=True)
 class Data(Section):
+    """Attributes: asked_by: the flag of predict.py that gives a trained model an input of this kind."""
+    asked_by = ''
     dataset: str = field('', f'Dataset: {", ".join(NAMED)}, a folder of data_dir, or any name of TensorFlow Datasets.')
 
     def rules(self):
@@ -16,12 +18,12 @@ class Data(Section):
 
 @dataclass(frozen=True)
 class Vectors(Data):
-    kind = 'vectors'
+    kind, asked_by = 'vectors', 'values'
 
 
 @dataclass(frozen=True)
 class Images(Data):
-    kind = 'images'
+    kind, asked_by = 'images', 'image'
     image_size: int = field(0, 'Side in pixels to which images are resized. 0 keeps the size of the dataset.', least=0,
                             most=2 ** 13)
     channels: int = field(0, 'Colour channels to which images are converted: 1 for grey, 3 for RGB. 0 keeps those of '
@@ -42,13 +44,13 @@ class Tokens(Data):
 
 @dataclass(frozen=True)
 class Texts(Tokens):
-    kind = 'texts'
+    kind, asked_by = 'texts', 'text'
     word_dropout: float = field(0., 'Probability with which each token of a training text becomes the unknown one.',
                                 least=0, below=1)
 
 
 @dataclass(frozen=True)
 class TextPairs(Tokens):
-    kind = 'text_pairs'
+    kind, asked_by = 'text_pairs', 'text'
     packing: bool = field(False, 'Packing of several pairs into one training row of `max_length` tokens; `batch_size` '
                                  'then counts rows.')

@@ -7,7 +7,8 @@ from settings.fields import Section, field
 
 @dataclass(frozen=True)
 class Task(Section):
-    pass
+    """Attributes: writes: whether the model writes texts, by a search or by sampling."""
+    writes = False
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Regression(Task):
 
 @dataclass(frozen=True)
 class Translation(Smoothed):
-    kind = 'translation'
+    kind, writes = 'translation', True
     beam_size: int = field(1, 'Beam size of the search in evaluation and export. 1 decodes greedily.', least=1,
                            most=1024)
     length_penalty: float = field(0.6, 'Exponent of the length penalty of beam search, arXiv:1609.08144, equation 14.',

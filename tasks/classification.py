@@ -56,7 +56,6 @@ class Classification(Task):
 class ImageClassification(Classification):
     reads = 'images'
     needs = {'image': Image, 'label': Label}
-    asks = ('image',)
 
     def __init__(self, settings, dataset, data, tokenizer=None):
         super().__init__(settings, dataset, data, tokenizer)
@@ -104,7 +103,6 @@ class TextClassification(Classification):
 
     reads = 'texts'
     needs = {'text': Text, 'label': Label}
-    asks = ('text',)
 
     def __init__(self, settings, dataset, data, tokenizer=None):
         super().__init__(settings, dataset, data, tokenizer)

@@ -16,7 +16,6 @@ class Regression(Task):
     needs = {'vector': Vector, 'target': Number}
     best = ('mse', -1)
     training_metrics = ('mse',)
-    asks = ('values',)
     outputs = ('value',)
 
     def __init__(self, settings, dataset, data, tokenizer=None):

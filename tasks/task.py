@@ -23,7 +23,6 @@ class Task:
         best: (metric, +1 if larger is better else -1): what the best checkpoint is chosen by.
         training_metrics: names beside `loss` in the totals of a training step.
         shown: metrics in a line of the log, beside `loss` and those.
-        asks: flags of predict.py that a person asks a trained model with.
 
     Attributes:
         sizes: what the model's builder is given.
@@ -42,7 +41,6 @@ class Task:
     best = ('loss', -1)
     training_metrics = ()
     shown = ()
-    asks = ()
     tables = ()
     tokenizer_files = {}
 
@@ -116,7 +114,7 @@ class Task:
         raise NotImplementedError
 
     def predict(self, model, **asked):
-        """What a person asked, {flag: list} with the flags of `asks` -> {name: list of answers}."""
+        """What a person asked, {flag: list} with the `asked_by` of the data's section -> {name: list of answers}."""
         raise NotImplementedError
 
     def describe(self, asked, answer):

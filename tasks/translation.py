@@ -29,7 +29,6 @@ class Translation(Task):
     training_metrics = ('token_accuracy',)
     shown = ('perplexity', 'exact_match', 'bleu', 'chrf')
     best = ('bleu', 1)
-    asks = ('text',)
 
     def __init__(self, settings, dataset, data, tokenizer=None, sampling=None):
         super().__init__(settings, dataset, data, tokenizer)

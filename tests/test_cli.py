@@ -83,7 +83,11 @@ def regression(tmp_path):
     ('evaluate.py', '--virtual_devices=-1', '`virtual_devices` must be at least 0 and at most 1,024'),
     ('evaluate.py', '--split=tests', '`split` must be one of train, validation, test. Received: split='),
     ('evaluate.py', 'test', '`evaluate.py` takes flags only. Received: test'),
-    ('predict.py', '--text=a --beam_size=2', '`beam_size` is no field of model mlp on diabetes'),
+    ('predict.py', '', '`--values` is required: Numbers with commas between'),
+    ('predict.py', '--text=a', '`text` is no flag for this run, which is of the task regression on vectors: use '
+                               '--values. Received: --text=a'),
+    ('predict.py', '--values=1 --beam_size=2', '`beam_size` is no flag for this run'),
+    ('predict.py', '--valuse=1', "Unknown command line flag 'valuse'. Did you mean: values ?"),
     ('predict.py', 'a.png', '`predict.py` takes flags only'), ('export.py', 'b', '`export.py` takes flags only'),
     ('export.py', '--learning_rate=1', 'Unknown command line flag \'learning_rate\''),
 ])
@@ -122,10 +126,42 @@ def test_help_shows_the_flags_of_the_recipe_with_its_values(run_bare, flags, nam
         assert shown[field] == ('' if value is None else repr(value)), field
 
 
+def flags_of(help):
+    return re.findall(r'^  --(?:\[no\])?(\w+)', help, flags=re.MULTILINE)
+
+
+GENERAL = ['workdir', 'checkpoint', 'data_dir', 'json']
+WRITING = ['beam_size', 'length_penalty', 'temperature', 'top_k', 'top_p', 'seed', 'attention']
+
+
+@pytest.mark.parametrize('name, own', [
+    ('mlp_diabetes', ['values']), ('cnn_digits', ['image']), ('lstm_imdb', ['text']),
+    ('transformer_number_words', ['text', *WRITING])])
+def test_the_help_of_predict_shows_the_flags_of_the_run(run_bare, tmp_path, name, own):
+    _, recipe = recipes.load(name)
+    (tmp_path / 'recipe.json').write_text(recipe.to_json())
+    done = run_bare('predict.py', '--help', '--workdir', tmp_path)
+    assert (done.returncode, done.stderr, flags_of(done.stdout)) == (0, '', [*GENERAL, *own])
+    assert f'\ntask: {recipe.task.kind}\n  --{own[0]}\n' in done.stdout and 'depend on' not in done.stdout
+
+
+def test_predict_without_a_run_says_how_to_see_its_flags(run_bare):
+    done = run_bare('predict.py', '--help')
+    assert (done.returncode, done.stderr, flags_of(done.stdout)) == (0, '', GENERAL)
+    assert done.stdout.endswith('The other flags depend on the run: python predict.py --workdir=RUN --help\n')
+    for flags, message in (('--image=a.png', '`image` is a flag of some runs only and needs --workdir. Received: '
+                                             '--image=a.png'), ('--json', '`--workdir` is required'),
+                           ('--imag=a.png', "Unknown command line flag 'imag'"),
+                           ('--workdir=nowhere --help', '`workdir` must hold a run')):
+        done = run_bare('predict.py', *flags.split())
+        assert (done.returncode, done.stdout) == (2, '') and len(done.stderr.splitlines()) == 1
+        assert done.stderr.startswith(f'error: {message}')
+
+
 def test_help_without_a_recipe_says_how_to_see_the_rest(run_bare):
     done = run_bare('train.py', '--help')
     assert done.returncode == 0
-    assert re.findall(r'^  --(?:\[no\])?(\w+)', done.stdout, flags=re.MULTILINE) == [*cli.SELECTORS, 'list']
+    assert flags_of(done.stdout) == [*cli.SELECTORS, 'list']
     assert done.stdout.endswith('The other flags depend on the recipe: python train.py --model=MODEL --help\n')
 
 

@@ -254,7 +254,7 @@ def test_any_checkpoint_can_be_exported(finished, run_python, tmp_path):
     (['train.py', '--model=cnn', 'digits'], 2, '`train.py` takes flags only. Received: digits'),
     (['evaluate.py'], 2, '`--workdir` is required'),
     (['evaluate.py', '--workdir=nowhere', '--split=tests'], 2, '`split` must be one of train, validation, test'),
-    (['predict.py', '--workdir=nowhere'], 2, 'one of `--image`, `--text` and `--values` must say what to predict'),
+    (['predict.py', '--workdir=nowhere'], 2, '`workdir` must hold a run, made by train.py'),
     (['export.py', '--workdir=nowhere'], 2, '`--output` is required'),
 ])
 def test_a_wrong_flag_is_one_line(run_python, arguments, code, message, tmp_path):

@@ -1,5 +1,7 @@
 """What tasks/task.py promises, for every task in every form, see cases.py: a new one is tested by being in TASKS."""
 
+import inspect
+
 import keras
 import numpy as np
 import pytest
@@ -53,7 +55,9 @@ def test_all_are_listed():
 def test_the_names_that_a_task_gives_are_real(made):
     dataset, task, model, rows = made
     assert task.name in TASKS and set(task.roles) == set(task.needs) and task.reads in SECTIONS['data']
-    assert task.asks and set(task.asks) <= set(predict.ASKED)
+    asked_by = SECTIONS['data'][task.reads].asked_by
+    assert asked_by in predict.ASKED and list(inspect.signature(task.predict).parameters) == ['model', asked_by]
+    assert SECTIONS['task'][task.name].writes == hasattr(task, 'sampling')
     for role, field in task.roles.items():
         assert isinstance(dataset.fields[field], task.needs[role])
     x, y, weights = batch(task, rows, 0, 4)
