@@ -9,6 +9,7 @@ import dataclasses
 import io
 import json
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -94,6 +95,7 @@ def left(few, folder, tmp_path_factory):
     def run(recipe):
         if recipe not in known:
             workdir = tmp_path_factory.mktemp('runs') / 'run'
+            keras.backend.clear_session()      # or the graphs of all runs stay in memory
             with contextlib.redirect_stdout(io.StringIO()):
                 results = train.run(recipe, Options(workdir=str(workdir), data_dir=str(folder), export=False))
             records = map(json.loads, (workdir / 'metrics.jsonl').read_text().splitlines())
