@@ -64,7 +64,7 @@ def test_checkpoint_cost(measure):
     assert costs == {name: statistics.median(record[f'{name}_milliseconds']) for name in ('held_up', 'write', 'taken')}
     assert record['share_at_one_a_minute']['held_up'] == pytest.approx(costs['held_up'] / 60_000)
     assert 0 <= record['bytes'] - 3 * 4 * MLP_PARAMETERS < 5000      # weights, two moments of Adam; names and shapes
-    assert 'milliseconds a checkpoint of 2.8 MB' in printed
+    assert 'milliseconds per checkpoint of 2.8 MB' in printed
     assert not list((folder / 'runs').iterdir())
 
 
