@@ -59,7 +59,11 @@ def _draw_attention(model, task, text, path):
 
 
 def _check_writing(given, asked):
-    if 'seed' in given and not set(SAMPLING) & set(given):
+    searched, sampled = ([name for name in names if name in given] for names in (SEARCH, SAMPLING))
+    if searched and sampled:
+        raise UserError(f'`{searched[0]}` is for searching and `{sampled[0]}` for sampling: give one of the two. '
+                        'Received: ' + ' '.join(f'--{name}={given[name]}' for name in (searched[0], sampled[0])))
+    if 'seed' in given and not sampled:
         raise UserError(f'`seed` is for sampling and needs one of --{", --".join(SAMPLING)}. '
                         f'Received: --seed={given["seed"]}')
     if given.get('attention') and len(asked) > 1:

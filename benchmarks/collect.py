@@ -69,7 +69,8 @@ def table():
     rows = ['| command | test metrics | examples | minutes |', '|---|---|---|---|']
     counts = {results['dataset']: results['eval']['count'] for results in stored().values()}
     for name, results in stored().items():
-        others = {metric: metric + ' {:.4f}' for metric in results['eval'] if metric not in ('loss', 'count')}
+        others = {metric: metric + ' {:.4f}' for metric, value in results['eval'].items()
+                  if isinstance(value, float) and metric != 'loss'}
         shown = METRICS.get(results['recipe']['task']['kind'], others)
         metrics = ', '.join(text.format(results['eval'][metric]) for metric, text in shown.items())
         rows.append(f'| `{command(name)}` | {metrics} | {results["eval"]["count"]:,} | '

@@ -5,22 +5,31 @@ DATA_DIR/NAME in one of the layouts of data/sources/files.py; then TensorFlow Da
 """
 
 import difflib
-import importlib
 import os
 from pathlib import Path
 
 from data.dataset import Dataset
 from data.sources.catalogs import open_gettext
+from data.sources.diabetes import open_diabetes
+from data.sources.digits import open_digits
+from data.sources.fashion_mnist import open_fashion_mnist
 from data.sources.files import open_folder
 from data.sources.folders import find_folder
+from data.sources.number_words import open_number_words
 from data.sources.tfds import Unavailable, open_tfds
 from errors import UserError
-from settings.datasets import BUILT_IN, DATASETS, NAMED
 
+# name -> function(data_dir) -> Dataset
+DATASETS = {
+    'digits': open_digits,
+    'diabetes': open_diabetes,
+    'number_words': open_number_words,
+    'fashion_mnist': open_fashion_mnist,
+}
 FOLDER, GETTEXT = 'files/', 'gettext/'      # then a path or a language
 VARIABLE = 'CONGRUENT_DATA'                 # the environment's `data_dir`
-NO_NETWORK = (', '.join(name for name in NAMED if 'needs a network' not in DATASETS[name][1])
-              + ', and fashion_mnist with Debian\'s package dataset-fashion-mnist')
+NO_NETWORK = ('digits, diabetes, number_words, gettext/LANG, files/FOLDER, and fashion_mnist with Debian\'s package '
+              'dataset-fashion-mnist')
 
 
 def open_dataset(name, data_dir=None):
@@ -34,8 +43,8 @@ def open_dataset(name, data_dir=None):
     """
     data_dir = data_dir or os.environ.get(VARIABLE) or None
     try:
-        if name in BUILT_IN:
-            return getattr(importlib.import_module(f'data.sources.{name}'), f'open_{name}')(data_dir)
+        if name in DATASETS:
+            return DATASETS[name](data_dir)
         if name.startswith(GETTEXT):
             return open_gettext(name.removeprefix(GETTEXT), data_dir)
         if name.startswith(FOLDER):
@@ -62,9 +71,9 @@ def _is_tfds(folder):
 
 
 def _explain(name, error):
-    if error.known is None or name in BUILT_IN:
+    if error.known is None or name in DATASETS:
         return f'{error}. These need no network: {NO_NETWORK}'
-    close = difflib.get_close_matches(name, [*BUILT_IN, *error.known], n=1)
+    close = difflib.get_close_matches(name, [*DATASETS, *error.known], n=1)
     hint = f'. Did you mean {close[0]}?' if close else ''
-    return (f'`dataset` must be one of {", ".join(NAMED)}, a folder of `data_dir` (or {VARIABLE}), or a name of '
-            f'TensorFlow Datasets. Received: dataset={name!r} ({error}){hint}')
+    return (f'`dataset` must be one of {", ".join(DATASETS)}, gettext/LANG, files/FOLDER, a folder of `data_dir` (or '
+            f'{VARIABLE}), or a name of TensorFlow Datasets. Received: dataset={name!r} ({error}){hint}')

@@ -1,7 +1,7 @@
 """The datasets that --list shows: what they are, where they come from, and whether they need a network or an extra."""
 
 OTHER = 'any other name'
-# name -> (what it is, where it comes from). A plain name NAME is opened by open_NAME of data/sources/NAME.py.
+# name -> (what it is, where it comes from). data.DATASETS opens the plain names.
 DATASETS = {
     'digits': ('grey images of handwritten digits, 8x8', 'from scikit-learn, no network'),
     'diabetes': ('10 measurements of 442 patients and a number', 'from scikit-learn, no network'),
@@ -17,4 +17,3 @@ DATASETS = {
             'network the first time'),
 }
 NAMED = [name for name in DATASETS if name != OTHER]
-BUILT_IN = [name for name in NAMED if '/' not in name]

@@ -65,6 +65,8 @@ def select(strategy='auto', virtual_devices=0, tpu=''):
         raise UserError(f'`virtual_devices` must not be negative. Received: virtual_devices={virtual_devices}')
     if virtual_devices and strategy == 'tpu':
         raise UserError('`virtual_devices` is for CPU and GPU; a TPU has its own cores. Received: strategy=tpu')
+    if tpu and strategy not in ('auto', 'tpu'):
+        raise UserError(f'`tpu` names the TPU of strategy tpu or auto. Received: tpu={tpu!r}, strategy={strategy}')
     _keep_freed_memory()
     try:
         return chosen(virtual_devices, tpu)
@@ -87,7 +89,7 @@ def worker_errors(devices):
 
 
 def _auto(virtual_devices, tpu):
-    if cluster.size() > 1:
+    if cluster.size() > 1 and not tpu:
         return _multiworker(virtual_devices, tpu, found='auto found a cluster')
     if tpu or os.environ.get('TPU_NAME'):
         return _tpu(virtual_devices, tpu, found='a TPU is named')

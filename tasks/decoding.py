@@ -111,7 +111,7 @@ def check_beam_search(beam_size, length_penalty, vocabulary_size):
         raise UserError(f'`length_penalty` must be at least 0. Received: length_penalty={length_penalty}')
 
 
-def check_sampling(temperature, top_k, top_p):
+def check_sampling(temperature=1., top_k=0, top_p=1.):
     if not 0 < temperature < math.inf:
         raise UserError(f'`temperature` must be above 0. Received: temperature={temperature}')
     if top_k < 0:

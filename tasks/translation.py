@@ -128,8 +128,7 @@ class Translation(Task):
         the string was too long.
         """
         if self.sampling:      # checked here: what is raised in a traced function is another error
-            options = {'temperature': 1., 'top_k': 0, 'top_p': 1.}
-            decoding.check_sampling(**{name: self.sampling.get(name, value) for name, value in options.items()})
+            decoding.check_sampling(**{name: value for name, value in self.sampling.items() if name != 'draws'})
         spec = tf.TensorSpec([None, self.source.length], tf.int32, name='ids')
 
         @tf.function(input_signature=[spec])      # one graph of the decoder, for both

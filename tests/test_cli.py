@@ -68,6 +68,21 @@ def test_a_wrong_flag_is_one_line_before_tensorflow_is_imported(run_bare, flags,
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize('flags, name, changes', [
+    ('--model=cnn --strategy=tpu', 'cnn_digits', {}), ('--model=mlp --dataset=diabetes', 'mlp_diabetes', {}),
+    ('--model=transformer --dataset=gettext/de --beam_size=1', 'transformer_gettext_de', {'beam_size': 1}),
+    ('--model=transformer --task=classification --dropout=0.2 --ema=0', 'transformer_sst2', {'dropout': .2, 'ema': 0.}),
+])
+def test_flags_change_the_fields_that_they_name_and_no_others(run_bare, tmp_path, flags, name, changes):
+    recipe = recipes.load(name)[1].replace(**changes)
+    (tmp_path / 'recipe.json').write_text(recipe.to_json())
+    (tmp_path / 'results.json').write_text('{"steps": 7}')
+    done = run_bare('train.py', f'--workdir={tmp_path}', *flags.split())      # another recipe's folder is refused
+    assert (done.returncode, done.stderr) == (0, '') and 'holds this run, finished at step 7' in done.stdout
+    done = run_bare('train.py', f'--workdir={tmp_path}', *flags.split(), '--seed=7')
+    assert done.returncode == 2 and 'belongs to another recipe (seed: 0 there, 7 here)' in done.stderr
+
+
 @pytest.fixture
 def regression(tmp_path):
     """The folder of a run of mlp_diabetes that has not begun to train."""
@@ -97,6 +112,18 @@ def test_a_flag_that_a_run_has_not_is_one_line(run_bare, regression, verb, flags
     assert (done.returncode, done.stdout) == (2, '') and len(done.stderr.splitlines()) == 1
     assert message in done.stderr
     assert {file: file.read_bytes() for file in regression.iterdir()} == before
+
+
+@pytest.mark.parametrize('flags, message', [
+    ('--length_penalty=1', '`length_penalty` is for beam search: `beam_size` must be above 1. Received: '
+                           'length_penalty=1.0'),
+    ('--temperature=0.5 --beam_size=4', '`beam_size` is for searching and `temperature` for sampling: give one of the '
+                                        'two. Received: --beam_size=4 --temperature=0.5'),
+])
+def test_a_flag_that_would_change_no_translation_is_one_line(run_bare, tmp_path, flags, message):
+    (tmp_path / 'recipe.json').write_text(recipes.load('transformer_number_words')[1].to_json())
+    done = run_bare('predict.py', f'--workdir={tmp_path}', '--text=one', *flags.split())
+    assert (done.returncode, done.stdout, done.stderr) == (2, '', f'error: {message}\n')
 
 
 @pytest.mark.parametrize('verb', ['evaluate.py', 'export.py', 'predict.py'])

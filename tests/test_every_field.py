@@ -6,6 +6,7 @@ values only: the first of each kind is of the slow tier, the others are of the t
 
 import contextlib
 import dataclasses
+import functools
 import io
 import json
 
@@ -38,10 +39,13 @@ for name in recipes.NAMES:
     FIRST.setdefault((recipe.data.kind, recipe.model.kind, recipe.task.kind), name)
 
 
+def tier(name):
+    return pytest.mark.slow if name in FIRST.values() else pytest.mark.results
+
+
 def parameters():
     for name in recipes.NAMES:
-        mark = pytest.mark.slow if name in FIRST.values() else pytest.mark.results
-        yield from (pytest.param(name, field, marks=mark, id=f'{name}-{field}')
+        yield from (pytest.param(name, field, marks=tier(name), id=f'{name}-{field}')
                     for field in recipes.load(name)[1].fields())
 
 
@@ -89,20 +93,25 @@ def few():
 
 @pytest.fixture(scope='module')
 def left(few, folder, tmp_path_factory):
-    """left(recipe) -> (what a run of it leaves, its folder), kept for the recipe that was asked for before."""
-    known = {}
-
+    """left(recipe) -> (what a run of it leaves, its folder)."""
     def run(recipe):
-        if recipe not in known:
-            workdir = tmp_path_factory.mktemp('runs') / 'run'
-            keras.backend.clear_session()      # or the graphs of all runs stay in memory
-            with contextlib.redirect_stdout(io.StringIO()):
-                results = train.run(recipe, Options(workdir=str(workdir), data_dir=str(folder), export=False))
-            records = map(json.loads, (workdir / 'metrics.jsonl').read_text().splitlines())
-            evaluated = [record['step'] for record in records if 'split' in record]
-            known[recipe] = {key: results[key] for key in ('eval', 'best', 'weights_sha256')} | {
-                'evaluated': evaluated}, workdir
-        return known[recipe]
+        workdir = tmp_path_factory.mktemp('runs') / 'run'
+        keras.backend.clear_session()      # or the graphs of all runs stay in memory
+        with contextlib.redirect_stdout(io.StringIO()):
+            results = train.run(recipe, Options(workdir=str(workdir), data_dir=str(folder), export=False))
+        records = map(json.loads, (workdir / 'metrics.jsonl').read_text().splitlines())
+        evaluated = [record['step'] for record in records if 'split' in record]
+        return {key: results[key] for key in ('eval', 'best', 'weights_sha256')} | {'evaluated': evaluated}, workdir
+    return run
+
+
+@pytest.fixture(scope='module')
+def base(left):
+    """base(name of a recipe) -> (the recipe, short; what a run of it leaves; its folder)."""
+    @functools.cache
+    def run(name):
+        recipe = short(recipes.load(name)[1])
+        return recipe, *left(recipe)
     return run
 
 
@@ -139,16 +148,22 @@ def other(recipe, field, workdir):
     return not value
 
 
+@pytest.mark.parametrize('name', [pytest.param(name, marks=tier(name)) for name in recipes.NAMES])
+def test_the_same_recipe_leaves_the_same(left, base, name):
+    """Else a field that nothing reads would seem to have an effect."""
+    recipe, before, _ = base(name)
+    assert left(recipe)[0] == before
+
+
 @pytest.mark.parametrize('name, field', [*parameters()])
-def test_a_field_has_an_effect_or_is_refused(left, name, field):
-    recipe = short(recipes.load(name)[1])
-    base, workdir = left(recipe)
+def test_a_field_has_an_effect_or_is_refused(left, base, name, field):
+    recipe, before, workdir = base(name)
     value = other(recipe, field, workdir)
     assert value != recipe.values()[field]
     try:
-        changed, _ = left(recipe.replace(**{field: value}))
+        after, _ = left(recipe.replace(**{field: value}))
     except (UserError, RunError) as error:
         assert f'`{field}`' in str(error) or f'{field}=' in str(error)
         assert '\n' not in str(error)
     else:
-        assert changed != base
+        assert after != before

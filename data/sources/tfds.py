@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from data.dataset import Dataset, Image, Label, Text
 from data.inputs import image_files
+from data.inputs.images import fit
 from data.source import Subset, split_indices
 from data.sources.records import open_records
 from errors import UserError
@@ -59,7 +60,10 @@ class PreparedSplit:
             return values
 
         def decode(one):
-            image = image_files.decode(one)[..., :field.shape[2]]      # an animation has transparency too
+            image = image_files.decode(one)
+            # A picture that was turned upright may have another shape, and an animation has transparency.
+            image = tf.cond(tf.reduce_all(tf.shape(image) == field.shape), lambda: image,
+                            lambda: tf.cast(tf.round(fit(image[None], field.shape)[0]), tf.uint8))
             return tf.ensure_shape(image, field.shape)
         images = tf.map_fn(decode, values, fn_output_signature=tf.TensorSpec(field.shape, tf.uint8))
         return tf.ensure_shape(images, [values.shape[0], *field.shape])

@@ -7,18 +7,18 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import PIL.Image
 import pytest
 import tensorflow as tf
+from PIL import Image as Picture
 
 import data
 from data import open_dataset
+from data.dataset import Image
 from data.pipeline import training_slices
 from data.sources import fashion_mnist, records
 from data.sources.number_words import chinese, english
 from data.sources.tfds import open_tfds
 from errors import UserError
-from settings.datasets import NAMED
 from tests.opened import opened, task_of
 
 needs_fashion = pytest.mark.skipif(not Path(fashion_mnist.DEBIAN).is_dir(), reason='needs dataset-fashion-mnist')
@@ -70,13 +70,12 @@ def test_a_damaged_idx_file_is_named(tiny_fashion, content):
 
 
 def test_unknown_names():
-    assert {'digits', 'diabetes', 'number_words', 'fashion_mnist', 'gettext/LANG', 'files/FOLDER'} <= set(NAMED)
-    known = (f'one of {", ".join(NAMED)}, a folder of `data_dir` .or CONGRUENT_DATA., or a name of TensorFlow '
-             'Datasets')
+    known = ('one of digits, diabetes, number_words, fashion_mnist, gettext/LANG, files/FOLDER, a folder of '
+             '`data_dir` .or CONGRUENT_DATA., or a name of TensorFlow Datasets')
     for name, hint in (('digit', 'Did you mean digits'), ('cifar_10', 'Did you mean cifar10'), ('', ''), ('a b', '')):
         with pytest.raises(UserError, match=f'{known}.*dataset={name!r} .*has none of that name.{{0,3}}{hint}'):
             open_dataset(name)
-    assert all(name in data.NO_NETWORK for name in NAMED)
+    assert all(name in data.NO_NETWORK for name in data.DATASETS)
 
 
 def test_tensorflow_datasets_not_installed(monkeypatch):
@@ -120,33 +119,54 @@ def test_a_translation_set_of_tensorflow_datasets(tmp_path):
     assert task.language == 'en' and len(task.tokenizer_files['subwords.model']) > 1000
 
 
-def test_images_of_tensorflow_datasets_are_read_as_files_are(tmp_path):
-    """A photograph that lies on its side, and an animated WebP, which TensorFlow alone decodes beyond its memory."""
+def test_image_files_of_tensorflow_datasets_are_upright_and_may_be_animated(tmp_path):
+    """It stores files as they are. All of these show the same picture, of 12 x 12 or 16 x 12 pixels."""
     import tensorflow_datasets as tfds
-    picture = PIL.Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3))
-    exif = PIL.Image.Exif()
-    exif[0x112] = 6                          # to be turned clockwise
-    picture.transpose(PIL.Image.Transpose.ROTATE_90).save(tmp_path / 'lying.jpg', exif=exif, quality=100, subsampling=0)
-    picture.save(tmp_path / 'moving.webp', lossless=True, save_all=True, append_images=[picture.rotate(90)])
 
-    class TinyPhotographs(tfds.core.GeneratorBasedBuilder):
+    def files(picture):
+        exif = Picture.Exif()
+        exif[0x112] = 6                          # to be turned clockwise
+        lying, turned = picture.transpose(Picture.ROTATE_90), picture.rotate(180)
+        for name, image, options in (('a.png', picture, {}), ('b.webp', picture, {'lossless': True}),
+                                     ('c.webp', picture, {'lossless': True, 'save_all': True,
+                                                          'append_images': [turned]}),
+                                     ('d.jpg', lying, {'exif': exif, 'quality': 100, 'subsampling': 0})):
+            path = tmp_path / f'{picture.width} {name}'
+            image.save(path, **options)
+            yield path
+
+    class SquareImages(tfds.core.GeneratorBasedBuilder):
+        """A builder of TensorFlow Datasets whose images have one shape."""
+
         VERSION = tfds.core.Version('1.0.0')
+        SHAPE = (12, 12, 3)
 
         def _info(self):
-            features = tfds.features.FeaturesDict({'image': tfds.features.Image(shape=(8, 8, 3)),
-                                                   'label': tfds.features.ClassLabel(num_classes=2)})
-            return tfds.core.DatasetInfo(builder=self, features=features)
+            features = {'image': tfds.features.Image(shape=self.SHAPE),
+                        'number': tfds.features.ClassLabel(num_classes=4)}
+            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
 
         def _split_generators(self, _):
-            return {'train': self._generate_examples(), 'test': self._generate_examples()}
+            ramp = np.linspace(0, 250, np.prod(self.SHAPE)).astype(np.uint8).reshape(self.SHAPE)
+            return {'train': self._generate_examples(files(Picture.fromarray(ramp)))}
 
-        def _generate_examples(self):
-            yield from ((i, {'image': str(tmp_path / ('lying.jpg', 'moving.webp')[i % 2]), 'label': i % 2})
-                        for i in range(20))
+        def _generate_examples(self, paths):
+            yield from ((i, {'image': str(path), 'number': i}) for i, path in enumerate(paths))
 
-    examples = everything(open_dataset('tiny_photographs', str(tmp_path / 'data')).test)
-    for image, label in zip(examples['image'].numpy().astype(int), examples['label'].numpy()):
-        assert np.abs(image - np.asarray(picture)).max() <= (0 if label else 12)
+    class WideImages(SquareImages):
+        """Theirs is another width."""
+
+        SHAPE = (12, 16, 3)
+
+    for name, shape in (('square_images', SquareImages.SHAPE), ('wide_images', WideImages.SHAPE)):
+        dataset = open_dataset(name, data_dir=str(tmp_path))
+        assert dataset.fields['image'] == Image(shape)
+        read = [tf.function(everything)(dataset.split(split)) for split in ('train', 'validation', 'test')]
+        images = {int(i): image for part in read for i, image in zip(part['number'], part['image'].numpy())}
+        assert len(images) == 4 and all(image.dtype == np.uint8 for image in images.values())
+        for i in (1, 2):
+            np.testing.assert_array_equal(images[i], images[0])
+        np.testing.assert_allclose(images[3].astype(int), images[0], atol=20)      # a JPEG's pixels are other ones
 
 
 def test_a_failed_download_is_one_line_and_can_be_tried_again(tmp_path, monkeypatch, capfd):
