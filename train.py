@@ -72,7 +72,7 @@ def _train(recipe, options, name, note, workdir, devices):
     # 4. The model under the strategy's scope, at the newest checkpoint if there is one.
     trainer, jit_reason = parts.make_trainer(recipe, batches.rows, task, devices, workdir, options.jit)
     trainer.count_flops(batches.spec)
-    found = weights.find(trainer, recipe, workdir)
+    found = weights.find(trainer, recipe, workdir) if devices.is_chief else None
     if devices.is_chief:
         workdir.lock()                 # only now: what is wrong so far leaves no folder behind
     started = weights.start(trainer, recipe, found, batches.fingerprint)

@@ -23,10 +23,10 @@ class Found:
 
 
 def find(trainer, recipe, workdir):
-    """The Found that a new run of this recipe starts from, or None. Nothing is changed.
+    """The Found that a new run of this recipe starts from, or None. Nothing is changed, nothing asked of other workers.
 
     Raises:
-        UserError: they do not fit the model. RunError: workers read other weights than the chief.
+        UserError: the weights do not fit the model.
     """
     return None if workdir.begun or not recipe.model.weights else _find(trainer, recipe)
 
@@ -38,13 +38,17 @@ def start(trainer, recipe, found, fingerprint):
         found: from `find`. fingerprint: of the data.
 
     Raises:
-        RunError: a checkpoint does not fit. And those of `find`, where all checkpoints of the run are broken.
+        RunError: a checkpoint does not fit, or workers read other weights. And that of `find`, if `found` is None.
     """
     # 1. This run's newest checkpoint. 2. `weights`. 3. The seed, from which the model was built.
     trainer.restore(fingerprint)
     if trainer.resumed or not recipe.model.weights:
         return ''
+    # Here all workers are at one point: which of them saw checkpoints in the folder may differ, `resumed` does not.
     found = found or _find(trainer, recipe)
+    if trainer.devices.from_chief(found.hash.encode()) != found.hash.encode():
+        raise RunError(f'`weights` must be the same on every worker; here its hash is {found.hash[:16]}, and not that '
+                       f'of the chief. Received: weights={recipe.model.weights!r}')
     trainer.start_from(found.arrays, found.hash)
     return f'{recipe.model.weights}, {found}'
 
@@ -101,8 +105,4 @@ def _find(trainer, recipe):
         arrays, of_the_seed = match({v.path: v.shape for v in trainer.model.weights}, arrays)
     except ValueError as error:
         raise UserError(f'`weights` must fit the model: {error}. {received}') from None
-    found = Found(arrays, hash_arrays(arrays), of_the_seed, newest[1]['step'])
-    if trainer.devices.from_chief(found.hash.encode()) != found.hash.encode():
-        raise RunError(f'`weights` must be the same on every worker; here its hash is {found.hash[:16]}, and not that '
-                       f'of the chief. {received}')
-    return found
+    return Found(arrays, hash_arrays(arrays), of_the_seed, newest[1]['step'])

@@ -21,7 +21,7 @@ LEAST = {      # recipe -> (metric, at least, or for an error at most)
     'mlp_fashion_mnist': ('accuracy', 0.90), 'cnn_fashion_mnist': ('accuracy', 0.91),
     'lstm_fashion_mnist': ('accuracy', 0.88), 'mlp_diabetes': ('mse', 0.56),
     'transformer_number_words': ('exact_match', 0.999), 'transformer_gettext_de': ('bleu', 36.),
-    'lstm_sst2': ('accuracy', 0.81), 'transformer_sst2': ('accuracy', 0.79), 'lstm_trec': ('accuracy', 0.85),
+    'lstm_sst2': ('accuracy', 0.81), 'transformer_sst2': ('accuracy', 0.80), 'lstm_trec': ('accuracy', 0.85),
     'lstm_imdb': ('accuracy', 0.86)}
 COUNT = {'digits': 360, 'diabetes': 88, 'fashion_mnist': 10_000, 'number_words': 10_000, 'sst2': 1821, 'trec': 500,
          'imdb': 25_000}

@@ -70,12 +70,22 @@ def test_a_damaged_idx_file_is_named(tiny_fashion, content):
 
 
 def test_unknown_names():
-    known = ('one of digits, diabetes, number_words, fashion_mnist, gettext/LANG, files/FOLDER, a folder of '
-             '`data_dir` .or CONGRUENT_DATA., or a name of TensorFlow Datasets')
+    known = (f'one of {", ".join(data.DATASETS)}, gettext/LANG, files/FOLDER, a folder of `data_dir` '
+             '.or CONGRUENT_DATA., or a name of TensorFlow Datasets')
     for name, hint in (('digit', 'Did you mean digits'), ('cifar_10', 'Did you mean cifar10'), ('', ''), ('a b', '')):
         with pytest.raises(UserError, match=f'{known}.*dataset={name!r} .*has none of that name.{{0,3}}{hint}'):
             open_dataset(name)
-    assert all(name in data.NO_NETWORK for name in data.DATASETS)
+
+
+@pytest.mark.parametrize('name', ['digits', 'fashion_mnist', 'gettext/de', 'files/x', 'sst2'])
+def test_a_data_dir_that_is_no_folder(name, tmp_path, monkeypatch):
+    (tmp_path / 'file').touch()
+    for path in (tmp_path / 'nothing', tmp_path / 'file'):
+        with pytest.raises(UserError, match=f"`data_dir` .* must be a folder that exists. Received: data_dir='{path}'"):
+            open_dataset(name, data_dir=str(path))
+    monkeypatch.setenv(data.VARIABLE, str(tmp_path / 'nothing'))
+    with pytest.raises(UserError, match='CONGRUENT_DATA. must be a folder'):
+        open_dataset(name)
 
 
 def test_tensorflow_datasets_not_installed(monkeypatch):

@@ -100,7 +100,7 @@ def test_a_run_starts_from_the_weights_of_another(run_python, shapes, tmp_path):
     whole = run_python(*command, f'--workdir={tmp_path / "whole"}')
     head = next(line for line in whole.stdout.splitlines() if line.startswith('weights'))
     assert 'step 30' in head and 'mlp/logits/bias, mlp/logits/kernel of the seed' in head and 'hidden' not in head
-    run_python(*command, f'--workdir={tmp_path / "two"}', '--virtual_devices=2', '--noexport')
+    run_python(*command, f'--workdir={tmp_path / "two"}', '--num_workers=2', '--noexport')
     interrupted(tmp_path / 'again', 9, 40, command)
     shutil.rmtree(tmp_path / 'first')
     resumed = run_python(*command, f'--workdir={tmp_path / "again"}')      # the folder is not read again
