@@ -13,7 +13,7 @@ from PIL import Image as Picture
 
 import data
 from data import open_dataset
-from data.dataset import Image
+from data.dataset import Image, Label, Number, Vector
 from data.pipeline import training_slices
 from data.sources import fashion_mnist, records
 from data.sources.number_words import chinese, english
@@ -67,6 +67,38 @@ def test_a_damaged_idx_file_is_named(tiny_fashion, content):
     (tiny_fashion / fashion_mnist.FILES[1]).write_bytes(content)
     with pytest.raises(UserError, match=f'{fashion_mnist.FILES[1]} is damaged .*: delete or replace it'):
         open_dataset('fashion_mnist', data_dir=str(tiny_fashion.parent))
+
+
+def check_value(kind, values, size):
+    """Values of a batch of a field, as data/dataset.py describes its kind."""
+    values = values.numpy()
+    assert len(values) == size
+    if isinstance(kind, Image) and not kind.encoded:
+        assert values.dtype == np.uint8 and values.shape[1:] == kind.shape
+    elif isinstance(kind, Label):
+        assert values.ndim == 1 and values.min() >= 0 and values.max() < len(kind.names)
+    elif isinstance(kind, Vector):
+        assert values.dtype == np.float32 and values.shape[1:] == (kind.size,) and np.isfinite(values).all()
+    elif isinstance(kind, Number):
+        assert values.dtype == np.float32 and values.ndim == 1 and np.isfinite(values).all()
+    else:
+        assert all(value.decode() for value in values)
+
+
+@pytest.mark.parametrize('name', data.DATASETS)
+def test_a_dataset_has_three_splits_of_the_fields_it_names(name):
+    try:
+        dataset = open_dataset(name)
+    except UserError as error:
+        pytest.skip(str(error))                   # one that is not on this machine
+    assert dataset.name == name and len({dataset.fingerprint, open_dataset(name).fingerprint}) == 1
+    for split in ('train', 'validation', 'test'):
+        source = dataset.split(split)
+        size = min(source.num_examples, 100)
+        examples = source.gather(tf.range(size, dtype=tf.int64))
+        assert size and set(examples) == set(dataset.fields)
+        for key, kind in dataset.fields.items():
+            check_value(kind, examples[key], size)
 
 
 def test_unknown_names():
