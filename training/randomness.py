@@ -10,6 +10,8 @@ import threading
 
 import keras
 import tensorflow as tf
+from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
+from tensorflow.python.eager import context as tensorflow_context
 
 from draws import Draws
 
@@ -71,3 +73,17 @@ def make_deterministic(hardware='cpu'):
     """Equal inputs give equal bits (E2), in this process, from now on, on this hardware."""
     if hardware != 'tpu':      # which is so by itself; and XLA then refuses the gradient of max-pooling
         tf.config.experimental.enable_op_determinism()
+        _keep_the_order_of_sums()
+
+
+def _keep_the_order_of_sums():
+    """Turns an optimizer of TensorFlow's graphs off, which op determinism forgets and no public option names.
+
+    Where a graph needs 80% of a device's memory, taken as 256 MiB on a CPU, it adds three and more tensors in the order
+    in which they are ready (MemoryOptimizer, tensorflow/core/grappler/optimizers/memory_optimizer.cc).
+    """
+    context = tensorflow_context.context()
+    config = tf.compat.v1.ConfigProto() if context._config is None else context._config
+    config.graph_options.rewrite_options.memory_optimization = RewriterConfig.NO_MEM_OPT
+    context._config = config
+    context.function_call_options = None      # of this thread: they are made anew, of this configuration
