@@ -192,9 +192,9 @@ def test_help_without_a_recipe_says_how_to_see_the_rest(run_bare):
     assert done.stdout.endswith('The other flags depend on the recipe: python train.py --model=MODEL --help\n')
 
 
-@pytest.mark.parametrize('verb', ['evaluate.py', 'predict.py', 'export.py', 'preflight.py'])
+@pytest.mark.parametrize('verb', ['evaluate.py', 'predict.py', 'export.py', 'preflight.py', 'program.py'])
 def test_the_help_of_every_verb_is_made_of_noun_phrases(run_bare, verb):
-    done = run_bare(verb, '--help', *(['--model=mlp'] if verb == 'preflight.py' else []))
+    done = run_bare(verb, '--help', *(['--model=mlp'] if verb in ('preflight.py', 'program.py') else []))
     assert done.returncode == 0 and f'python {verb}' in done.stdout
     texts = re.split(r'^  --.*$', done.stdout, flags=re.MULTILINE)[1:]
     assert len(texts) > 3

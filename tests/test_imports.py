@@ -17,6 +17,7 @@ ARROWS = {
     'train': 'cli errors experiment settings strategies training',
     'evaluate': 'cli data errors experiment settings strategies training',
     'export': 'cli errors experiment strategies', 'preflight': 'cli errors experiment settings strategies',
+    'program': 'cli errors experiment settings',
     'predict': 'cli draws errors experiment interpretability settings strategies training.files',
     'benchmarks': 'cli data draws errors experiment models recipes settings strategies tasks training',
 }
@@ -55,7 +56,8 @@ def test_a_room_imports_only_what_its_arrows_say(room):
                 assert module.split('.')[0] in {'keras', *sys.stdlib_module_names}, f'{place} imports {module}'
 
 
-@pytest.mark.parametrize('start', ['recipes', 'settings', 'cli', 'train', 'evaluate', 'export', 'predict', 'preflight'])
+@pytest.mark.parametrize('start', ['recipes', 'settings', 'cli', 'train', 'evaluate', 'export', 'predict', 'preflight',
+                                   'program'])
 def test_flags_are_parsed_before_tensorflow_is_imported(start):
     waiting = [name for name in MODULES if name.split('.')[0] == start]
     for name in waiting:     # grows while it is walked

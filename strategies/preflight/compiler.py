@@ -43,6 +43,13 @@ class DoesNotFit(RunError):
 
 
 @dataclasses.dataclass(frozen=True)
+class Lowered:
+    """A step in XLA's terms."""
+    hlo: bytes              # serialized
+    captured: tuple         # the variables, and other tensors, that follow the arguments among its inputs
+
+
+@dataclasses.dataclass(frozen=True)
 class Program:
     """A compiled program, of one chip. Memory in bytes."""
     text: str               # scheduled HLO
@@ -57,14 +64,19 @@ class Program:
         return self.arguments + self.temporaries + self.outputs + self.code
 
 
+def without_devices():
+    """Before jax is imported: it looks for no TPU and no GPU."""
+    for name, value in NO_MACHINE.items():
+        os.environ.setdefault(name, value)
+
+
 def open_topology(topology):
     """The chips of a `topologies.Topology`, as jax devices that can be compiled for.
 
     Raises:
         UserError: jax or libtpu is missing, or they do not fit together.
     """
-    for name, value in NO_MACHINE.items():
-        os.environ.setdefault(name, value)
+    without_devices()
     try:
         import libtpu  # noqa: F401
         from jax.experimental import topologies
@@ -78,7 +90,7 @@ def open_topology(topology):
 
 
 def lower(step, *arguments):
-    """A function for ProgramReplicas, and its arguments as nested TensorSpecs -> serialized HLO of one replica.
+    """A function of one replica, and its arguments as nested TensorSpecs -> Lowered.
 
     Raises:
         CannotCompile: a TPU could not run it.
@@ -88,17 +100,20 @@ def lower(step, *arguments):
 
     # Specs, and flat: TensorFlow takes no other form without tensors, and a large batch need not exist anywhere.
     program, specs = tf.function(flat, jit_compile=True), tf.nest.flatten(arguments)
-    graph = program.get_concrete_function(*specs).graph
+    traced = program.get_concrete_function(*specs)
+    graph = traced.graph
     if found := tpu_rules.violations(graph):
         raise CannotCompile(str(found[0]))
     try:
-        return program.experimental_get_compiler_ir(*specs)(stage='hlo_serialized')
+        hlo = program.experimental_get_compiler_ir(*specs)(stage='hlo_serialized')
     except (tf.errors.OpError, ValueError) as error:      # ValueError is what the IR's own errors come as
         raise CannotCompile(_located(graph, str(error))) from None
+    variables = {id(variable.handle): variable for variable in graph.variables}
+    return Lowered(hlo, tuple(variables.get(id(tensor), tensor) for tensor in traced.captured_inputs))
 
 
-def compile_for(devices, hlo):
-    """Compiles lowered HLO for as many chips as there are devices, one replica each. Returns a Program.
+def compile_for(devices, lowered):
+    """Compiles a Lowered for as many chips as there are devices, one replica each. Returns a Program.
 
     Raises:
         DoesNotFit: it needs more memory than a chip has. CannotCompile: for any other reason.
@@ -113,7 +128,7 @@ def compile_for(devices, hlo):
     options.device_assignment = xla_client.DeviceAssignment.create(np.array([[d.id] for d in devices]))
     started = time.perf_counter()
     try:
-        with _stablehlo(hlo) as module:
+        with stablehlo(lowered.hlo) as module:
             compiled = devices[0].client.compile(module, _jax.DeviceList(tuple(devices)), options)
     except jax.errors.JaxRuntimeError as error:
         raise _explained(error) from None
@@ -125,23 +140,25 @@ def compile_for(devices, hlo):
 
 
 @contextlib.contextmanager
-def _stablehlo(hlo):
+def stablehlo(hlo):
+    """While it is open: serialized HLO as a module of StableHLO."""
     from jax._src.interpreters import mlir
     from jaxlib import _jax
     from jaxlib.mlir import ir
     with mlir.make_ir_context():
         module = ir.Module.parse(_jax.mlir.hlo_to_stablehlo(hlo))
-        for copy in list(_operations(module.operation, 'mhlo.copy')):      # which libtpu refuses, and nothing needs
+        for copy in list(operations(module.operation, 'mhlo.copy')):      # which libtpu refuses, and nothing needs
             copy.results[0].replace_all_uses_with(copy.operands[0])
             copy.erase()
         yield module
 
 
-def _operations(operation, name):
+def operations(operation, name):
+    """All operations of a name within an operation."""
     for region in operation.regions:
         for block in region.blocks:
             for inner in block.operations:
-                yield from _operations(inner.operation, name)
+                yield from operations(inner.operation, name)
                 if inner.operation.name == name:
                     yield inner.operation
 

@@ -168,8 +168,8 @@ def is_shared(tensor):
 def sums_without_an_order(graph):
     """AddN of 3 and more, whose bits depend on which thread is done first (E2), also under op determinism.
 
-    Its kernel (tensorflow/core/kernels/aggregate_ops.cc) begins with the first input whose memory nobody else holds any more. Where that is one of the first two
-    in any case, the sum is the same: a + b = b + a.
+    Its kernel (tensorflow/core/kernels/aggregate_ops.cc) begins with the first input whose memory nobody else holds any
+    more. Where that is one of the first two in any case, the sum is the same: a + b = b + a.
     """
     found = [op.name for op in graph.get_operations() if op.type == 'AddN' and len(op.inputs) > 2
              and all(map(is_shared, op.inputs[:2]))]

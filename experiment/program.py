@@ -1,0 +1,125 @@
+"""Writes a recipe's training step as a program to carry, see strategies/program.py."""
+
+import importlib.metadata
+import json
+import pathlib
+
+import keras
+import numpy as np
+import tensorflow as tf
+from safetensors.numpy import save
+
+from errors import UserError
+from experiment import parts, weights
+from experiment.workdir import Workdir
+from strategies import program, selection
+from strategies.preflight import artifact, compiler
+from training.files import write_atomically
+from training.interrupt import FLAGS
+from training.loop import StepRunner
+
+
+def save_program(recipe, folder, *, name, data_dir='', steps=8, drawn=False, compare=True, exact=True, say=print):
+    """Writes a program of a recipe's step on one device.
+
+    Args:
+        folder: path, which must not exist yet. name: of the recipe.
+        steps: batches to save, at least 1.
+        drawn: whether each machine draws the weights that the steps begin with, normal, with the mean and deviation
+            that each variable has; else they are stored. For models of which a file would be too large.
+        compare: whether the steps are run here, for the losses and the weights after them.
+        exact: whether products of float32 are so everywhere, see strategies/preflight/artifact.py.
+        say: function (line), called before what takes long.
+
+    Raises:
+        UserError: the folder exists, or an argument cannot work. CannotCompile: XLA cannot compile the step.
+    """
+    folder = pathlib.Path(folder).expanduser()
+    if folder.exists():
+        raise UserError(f'`output` must be a folder that does not exist yet. Received: output={str(folder)!r}')
+    trainer, batches = _open(recipe, data_dir)
+    say('lowering the step')
+    serialized, variables, about = _lower(trainer, batches, exact)
+    if drawn:
+        for path, variable in variables.items():
+            variable.assign(program.draw(path, **about['state'][path]))
+    before = {path: np.array(value) for path, value in variables.items()
+              if not drawn and 'deviation' in about['state'][path]}
+    about |= {'recipe': name, 'steps': steps, 'losses': []}
+    saved = _first_batches(batches, about['batch'], steps)
+    if compare:
+        say(f'running {steps} steps on this machine')
+        runner = StepRunner(trainer.devices.strategy, trainer.train_step, batches.training, 0)
+        about['losses'] = [loss / weight for loss, weight in (runner(1).totals['loss'] for _ in range(steps))]
+    after = {path: np.array(value) for path, value in variables.items()
+             if compare and not drawn and _is_weight(path)}
+    contents = json.dumps(about, indent=1).encode(), serialized, save(before), save(saved), save(after)
+    folder.mkdir(parents=True)
+    for file, data in zip(program.FILES, contents):
+        write_atomically(folder / file, data)
+    return about
+
+
+def _open(recipe, data_dir):
+    """Returns (Trainer, Batches) of one device of XLA."""
+    keras.backend.clear_session()
+    dataset, task = parts.open_data(recipe, data_dir, weights.tokenizer(recipe, Workdir('unused')))
+    batches = parts.Batches(recipe, dataset, task, 1)
+    devices = selection.Devices('cpu', 'cpu', 'a program to carry', tf.distribute.get_strategy())
+    trainer, _ = parts.make_trainer(recipe, batches.rows, task, devices, Workdir('unused'))
+    trainer.count_flops(batches.spec)
+    return trainer, batches
+
+
+def _lower(trainer, batches, exact):
+    """Returns (artifact, {path: variable or tensor} in the order of the inputs, what program.json says of it)."""
+    specs = (batches.spec, tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.bool), tf.TensorSpec([FLAGS]))
+    loss = []
+
+    def step(*arguments):
+        outputs = trainer.train_step(*arguments)
+        flat = tf.nest.flatten(outputs)
+        loss[:] = [next(i for i, tensor in enumerate(flat) if tensor is part) for part in outputs[0]['loss']]
+        return outputs
+    lowered = compiler.lower(step, *specs)
+    serialized, replaced = artifact.portable(lowered.hlo, exact)
+    names = {id(variable): path for path, variable in trainer.state.variables.items()}
+    variables = {names.get(id(captured), f'other/{index}'): captured for index, captured in enumerate(lowered.captured)}
+    arguments = len(tf.nest.flatten(specs))
+    training = trainer.training
+    return serialized, variables, {
+        'format': program.FORMAT, 'precision': 'exact float32' if exact else training.precision, 'flags': FLAGS,
+        'batch_size': training.batch_size, 'parameters': trainer.model.count_params(),
+        'flops_per_step': trainer.flops_per_step, 'loss': loss,
+        'batch': _names(batches.spec),
+        'updates': [[index, replaced[arguments + index]] for index in range(len(variables))
+                    if arguments + index in replaced],
+        'state': {path: _summary(np.array(value)) for path, value in variables.items()},
+        'versions': {name: importlib.metadata.version(name) for name in ('keras', 'jax', 'tensorflow')}}
+
+
+def _is_weight(path):
+    return path.startswith(('model/', 'average/'))
+
+
+def _names(batch):
+    """A name for each tensor of (x, y, weights), in the order of tf.nest.flatten: 'x/source', 'y', 'weights'."""
+    named = dict(zip(('x', 'y', 'weights'), batch))
+    order = [path for part in named for path, _ in keras.tree.flatten_with_path({part: named[part]})]
+    return ['/'.join(map(str, path)) for path in order]
+
+
+def _summary(array):
+    """The arguments of program.draw for an array like this one."""
+    summary = {'shape': array.shape, 'dtype': array.dtype.name}
+    if array.size and (array == array.flat[0]).all():
+        return summary | {'mean': array.flat[0].item()}
+    array = array.astype(np.float64)
+    return summary | {'mean': float(array.mean()), 'deviation': float(array.std())}
+
+
+def _first_batches(batches, names, steps):
+    """{name: [S, ...]} of the first batches of a run."""
+    iterator = iter(batches.training(0)(tf.distribute.InputContext()))
+    each = [[field.numpy() for field in tf.nest.flatten(next(iterator))] for _ in range(steps)]
+    return {name: np.stack(field) for name, field in zip(names, zip(*each))}
