@@ -31,6 +31,10 @@ def main(chosen):
     if not args.sweep and (len(slices) > 1 or len(batches) > 1):
         raise UserError('`topology` and `per_chip_batch` take several values only with --sweep. '
                         f'Received: topology={",".join(args.topology)}, per_chip_batch={batches}')
+    for name, applies in (('json', not args.sweep), ('find_batch_size', not args.sweep), ('output', args.sweep)):
+        if flags.FLAGS[name].present and not applies:
+            raise UserError(f'`{name}` is {"not for" if args.sweep else "for"} --sweep. '
+                            f'Received: {name}={args[name].value}')
     for number in (signal.SIGINT, signal.SIGTERM):      # nothing is to be saved, and a compiler does not look for them
         signal.signal(number, signal.SIG_DFL)
     with cli.quiet_tensorflow():

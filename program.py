@@ -6,20 +6,20 @@
 Needs the extra `tpu`.
 """
 
+import signal
 import sys
 
 from absl import flags
 
 import cli
-from errors import UserError
 from settings import Options
 
 
 def main(chosen):
     cli.required('output')
     args, recipe = flags.FLAGS, chosen.recipe
-    if args.exact and recipe.training.precision in ('bfloat16', 'float16'):
-        raise UserError(f'`exact` is for float32. Received: exact=True, precision={recipe.training.precision}')
+    for number in (signal.SIGINT, signal.SIGTERM):      # nothing is to be saved, and a compiler does not look for them
+        signal.signal(number, signal.SIG_DFL)
     with cli.quiet_tensorflow():
         from experiment.program import save_program
     if chosen.inherited:
@@ -37,12 +37,12 @@ def _say(line):
 
 def define():
     flags.DEFINE_string('output', None, 'Folder for the program; it must not exist yet.')
-    flags.DEFINE_integer('batches', 8, 'Number of batches to save, and of steps to compare.', 1, 10_000)
+    flags.DEFINE_integer('batches', 8, 'Number of batches to save, and of steps to compare.', 1, 1_000)
     flags.DEFINE_boolean('compare', True, 'Steps on this machine too, for the weights that another one must reach.')
     flags.DEFINE_boolean('drawn', False, 'Weights that each machine draws anew, in place of stored ones; for models '
                                          'whose files would be too large.')
-    flags.DEFINE_boolean('exact', False, 'Products of float32 in float32 also where a device has a faster kind: '
-                                         'TensorFloat-32 on GPUs, bfloat16 on TPUs.')
+    flags.DEFINE_boolean('exact', False, 'Precision float32, and products in full float32 also where a device has a '
+                                         'faster kind: TensorFloat-32 on GPUs, bfloat16 on TPUs.')
     cli.define_flags(Options, ('data_dir',))
 
 

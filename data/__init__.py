@@ -14,7 +14,7 @@ from data.sources.diabetes import open_diabetes
 from data.sources.digits import open_digits
 from data.sources.fashion_mnist import open_fashion_mnist
 from data.sources.files import open_folder
-from data.sources.folders import find_folder
+from data.sources.folders import find_folder, own_folder
 from data.sources.number_words import open_number_words
 from data.sources.tfds import Unavailable, open_tfds
 from errors import UserError
@@ -51,25 +51,12 @@ def open_dataset(name, data_dir=None):
             return open_gettext(name.removeprefix(GETTEXT), data_dir)
         if name.startswith(FOLDER):
             return open_folder(name, find_folder(name.removeprefix(FOLDER), data_dir))
-        if own := _own_folder(name, data_dir):
+        if own := own_folder(name, data_dir):
             return open_folder(name, own)
         tried = f'{Path(data_dir).expanduser() / name} is no folder of data' if data_dir else ''
         return open_tfds(name, data_dir, tried)
     except Unavailable as error:
         raise UserError(_explain(name, error)) from None
-
-
-def _own_folder(name, data_dir):
-    """DATA_DIR/NAME, unless TensorFlow Datasets prepared it there."""
-    folder = Path(data_dir).expanduser() / name if data_dir else None
-    if folder is None or not folder.is_dir() or not any(folder.iterdir()) or _is_tfds(folder):
-        return None
-    return folder
-
-
-def _is_tfds(folder):
-    """TFDS writes NAME/VERSION/dataset_info.json, or NAME/CONFIGURATION/VERSION/dataset_info.json."""
-    return any(next(folder.glob(f'{depth}/dataset_info.json'), None) for depth in ('.', '*', '*/*'))
 
 
 def _explain(name, error):

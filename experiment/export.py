@@ -24,10 +24,17 @@ def export_run(workdir, recipe, trainer, dataset):
 
 
 def write_checked(folder, model, reference, dataset, task):
-    """Writes `model`, built without a strategy, as a SavedModel. Returns its largest difference from `reference`."""
-    export_saved_model(model, task, folder)
-    examples = dataset.test.gather(tf.range(min(EXPORT_CHECKED, dataset.test.num_examples), dtype=tf.int64))
-    return max_abs_difference(folder, reference, task, examples)
+    """Writes `model`, built without a strategy, as a SavedModel. Returns its largest difference from `reference`.
+
+    Raises:
+        RunError: it cannot be written, or differs, see max_abs_difference. The folder is then what it was before.
+    """
+    def check(written):
+        examples = dataset.test.gather(tf.range(min(EXPORT_CHECKED, dataset.test.num_examples), dtype=tf.int64))
+        differences.append(max_abs_difference(written, reference, task, examples, folder))
+    differences = []
+    export_saved_model(model, task, folder, check)
+    return differences[0]
 
 
 class Served(tf.Module):
@@ -48,8 +55,11 @@ class Served(tf.Module):
                             for name, (function, specs) in task.serving(model).items()}
 
 
-def export_saved_model(model, task, folder):
-    """Writes `folder` (TensorFlow Serving wants a number for a name), replacing it only when all is written."""
+def export_saved_model(model, task, folder, check=None):
+    """Writes `folder` (TensorFlow Serving wants a number for a name), replacing it only when all is written.
+
+    check: function (path of what was written), which raises if it must not replace the folder.
+    """
     folder = pathlib.Path(folder)
     temporary = folder.with_name(f'.{folder.name}.tmp')     # not a number: a server that watches does not load it
     shutil.rmtree(temporary, ignore_errors=True)
@@ -57,6 +67,8 @@ def export_saved_model(model, task, folder):
     try:
         temporary.parent.mkdir(parents=True, exist_ok=True)
         tf.saved_model.save(served, str(temporary), signatures=served.signatures_)
+        if check:
+            check(temporary)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(temporary, folder)
     except (tf.errors.OpError, OSError) as error:
@@ -68,10 +80,11 @@ def export_saved_model(model, task, folder):
     return folder
 
 
-def max_abs_difference(folder, model, task, examples):
+def max_abs_difference(folder, model, task, examples, name=None):
     """Largest difference between the outputs of a SavedModel and the model's own, over raw examples of a source.
 
     All outputs of all signatures are compared, as Python loads the SavedModel and as a Session does.
+    name: of the SavedModel in messages, by default `folder`.
 
     Raises:
         RunError: a number differs by more than TOLERANCE, or anything else at all; or the SavedModel cannot be run.
@@ -81,14 +94,14 @@ def max_abs_difference(folder, model, task, examples):
         raw = {spec.name: value for spec, value in zip(specs, inputs[signature], strict=True)}
         ours = {name: value.numpy() for name, value in function(*raw.values()).items()}
         for loader, load in (('Python', _by_python), ('a Session', _by_session)):
+            where = f'the SavedModel for {name or folder}, loaded by {loader}'
             try:
                 theirs = load(folder, signature, raw)
             except tf.errors.OpError as error:
-                raise RunError(f'the SavedModel in {folder}, loaded by {loader}, cannot run its signature {signature}: '
+                raise RunError(f'{where}, cannot run its signature {signature}: '
                                f'{" ".join(error.message.split())[:300]}') from None
-            for name, value in ours.items():
-                where = f'the SavedModel in {folder}, loaded by {loader}, signature {signature}'
-                largest = max(largest, _difference(where, name, value, theirs[name]))
+            for output, value in ours.items():
+                largest = max(largest, _difference(f'{where}, signature {signature}', output, value, theirs[output]))
     return largest
 
 

@@ -65,7 +65,7 @@ class Preflight:
         start = max(1, recipe.training.batch_size // topology.chips)
         batch = self._largest(recipe, topology, devices, start)
         if not batch:
-            raise UserError(f'`model` does not fit: on {topology.name} not even a batch of one example a chip does. '
+            raise UserError(f'`model` does not fit: on {topology.name} not even a batch of one example per chip does. '
                             f'Received: model={recipe.model.kind}')
         found = self.check(recipe.replace(batch_size=batch * topology.chips), topology)
         return {**found, 'largest_per_chip_batch': batch}

@@ -1,25 +1,28 @@
 """Writes a recipe's training step as a program to carry, see strategies/program.py."""
 
+import dataclasses
 import importlib.metadata
 import json
 import pathlib
+import shutil
 
 import keras
 import numpy as np
 import tensorflow as tf
 from safetensors.numpy import save
 
-from errors import UserError
+from errors import RunError, UserError
 from experiment import parts, weights
 from experiment.workdir import Workdir
 from strategies import program, selection
 from strategies.preflight import artifact, compiler
+from training import randomness
 from training.files import write_atomically
 from training.interrupt import FLAGS
 from training.loop import StepRunner
 
 
-def save_program(recipe, folder, *, name, data_dir='', steps=8, drawn=False, compare=True, exact=True, say=print):
+def save_program(recipe, folder, *, name, data_dir='', steps=8, drawn=False, compare=True, exact=False, say=print):
     """Writes a program of a recipe's step on one device.
 
     Args:
@@ -34,14 +37,20 @@ def save_program(recipe, folder, *, name, data_dir='', steps=8, drawn=False, com
     Raises:
         UserError: the folder exists, or an argument cannot work. CannotCompile: XLA cannot compile the step.
     """
-    folder = pathlib.Path(folder).expanduser()
+    folder, training = pathlib.Path(folder).expanduser(), recipe.training
     if folder.exists():
         raise UserError(f'`output` must be a folder that does not exist yet. Received: output={str(folder)!r}')
-    trainer, batches = _open(recipe, data_dir)
+    if exact and training.precision not in ('auto', 'float32'):
+        raise UserError(f'`exact` is for float32. Received: exact=True, precision={training.precision}')
+    if drawn and recipe.model.weights:
+        raise UserError('`drawn` and `weights` exclude each other. '
+                        f'Received: drawn=True, weights={recipe.model.weights!r}')
+    artifact.need_jax()
+    trainer, batches = _open(recipe.replace(precision='float32') if exact else recipe, data_dir)
     say('lowering the step')
     serialized, variables, about = _lower(trainer, batches, exact)
     if drawn:
-        for path, variable in variables.items():
+        for path, variable in trainer.state.variables.items():
             variable.assign(program.draw(path, **about['state'][path]))
     before = {path: np.array(value) for path, value in variables.items()
               if not drawn and 'deviation' in about['state'][path]}
@@ -49,25 +58,44 @@ def save_program(recipe, folder, *, name, data_dir='', steps=8, drawn=False, com
     saved = _first_batches(batches, about['batch'], steps)
     if compare:
         say(f'running {steps} steps on this machine')
+        randomness.make_deterministic()      # not before: XLA then refuses the gradient of max-pooling
         runner = StepRunner(trainer.devices.strategy, trainer.train_step, batches.training, 0)
-        about['losses'] = [loss / weight for loss, weight in (runner(1).totals['loss'] for _ in range(steps))]
+        # None where the step was skipped, as the first of a run in float16 are.
+        about['losses'] = [loss / weight if weight else None
+                           for loss, weight in (runner(1).totals['loss'] for _ in range(steps))]
     after = {path: np.array(value) for path, value in variables.items()
              if compare and not drawn and _is_weight(path)}
     contents = json.dumps(about, indent=1).encode(), serialized, save(before), save(saved), save(after)
-    folder.mkdir(parents=True)
-    for file, data in zip(program.FILES, contents):
-        write_atomically(folder / file, data)
+    _write(folder, dict(zip(program.FILES, contents)))
     return about
+
+
+def _write(folder, contents):
+    """Writes {file name: bytes} into a new folder, which is there only when all of them are."""
+    temporary = folder.with_name(f'.{folder.name}.tmp')
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        for name, data in contents.items():
+            write_atomically(temporary / name, data)
+        temporary.rename(folder)
+    except OSError as error:
+        raise RunError(f'the program could not be written to {folder}: {error.strerror}') from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _open(recipe, data_dir):
     """Returns (Trainer, Batches) of one device of XLA."""
     keras.backend.clear_session()
+    # As preflight, for the hardware that it is meant for: bfloat16 where precision is auto, no sum in float64.
+    devices = dataclasses.replace(selection.select('cpu'), hardware='tpu')
     dataset, task = parts.open_data(recipe, data_dir, weights.tokenizer(recipe, Workdir('unused')))
     batches = parts.Batches(recipe, dataset, task, 1)
-    devices = selection.Devices('cpu', 'cpu', 'a program to carry', tf.distribute.get_strategy())
     trainer, _ = parts.make_trainer(recipe, batches.rows, task, devices, Workdir('unused'))
     trainer.count_flops(batches.spec)
+    if recipe.model.weights:
+        weights.start(trainer, recipe, None, batches.fingerprint)
     return trainer, batches
 
 

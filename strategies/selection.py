@@ -63,8 +63,6 @@ def select(strategy='auto', virtual_devices=0, tpu=''):
                     strategy, 'strategy')
     if virtual_devices < 0:
         raise UserError(f'`virtual_devices` must not be negative. Received: virtual_devices={virtual_devices}')
-    if virtual_devices and strategy == 'tpu':
-        raise UserError('`virtual_devices` is for CPU and GPU; a TPU has its own cores. Received: strategy=tpu')
     if tpu and strategy not in ('auto', 'tpu'):
         raise UserError(f'`tpu` names the TPU of strategy tpu or auto. Received: tpu={tpu!r}, strategy={strategy}')
     _keep_freed_memory()
@@ -142,7 +140,10 @@ def _multiworker(virtual_devices, _, found='asked for'):
                    workers=workers, is_chief=cluster.is_chief())
 
 
-def _tpu(_, tpu, found='asked for'):
+def _tpu(virtual_devices, tpu, found='asked for'):
+    if virtual_devices:
+        raise UserError('`virtual_devices` is for CPU and GPU; a TPU has its own cores. '
+                        f'Received: virtual_devices={virtual_devices}, strategy=tpu ({found})')
     address = tpu or os.environ.get('TPU_NAME') or 'local'
     return Devices('tpu', 'tpu', f'{found} ({address})', bring_up(address))
 

@@ -87,8 +87,9 @@ class Task:
         return {'loss': self.loss(y, outputs, weights), **self.metrics(y, outputs, weights), 'count': (count, count)}
 
     def results(self, totals):
-        """{name: (sum, weight)} on the host -> {name: value}; a total of weight 0 is left out."""
-        values = {name: float(total / weight) for name, (total, weight) in totals.items() if np.all(weight)}
+        """{name: (sum, weight)} on the host -> {name: value}, a list where they are no scalars; one of weight 0 is left
+        out."""
+        values = {name: np.divide(total, weight).tolist() for name, (total, weight) in totals.items() if np.all(weight)}
         if 'count' in totals:
             values['count'] = int(totals['count'][0])
         return values

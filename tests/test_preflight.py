@@ -121,6 +121,9 @@ def test_an_operation_that_xla_does_not_know_is_named_with_its_line():
     (['--model=mlp', '--topology=v5e:2x4,v5e:4x4'], '`topology` and `per_chip_batch` take several values only with'),
     (['--model=mlp', '--per_chip_batch=x'], '`per_chip_batch` must be a number'),
     (['--model=mlp', '--per_chip_batch=8', '--batch_size=64'], '`per_chip_batch` and `batch_size` exclude'),
+    (['--model=mlp', '--output=x'], '`output` is for --sweep. Received: output=x'),
+    (['--model=mlp', '--sweep', '--json'], '`json` is not for --sweep. Received: json=True'),
+    (['--model=mlp', '--sweep', '--find_batch_size'], '`find_batch_size` is not for --sweep'),
     (['mlp'], '`preflight.py` takes flags only'),
 ])
 def test_usage_errors_are_one_line(arguments, message, run_python):

@@ -62,9 +62,11 @@ def test_weights_that_are_drawn_on_each_machine(run_python, tmp_path):
     assert sum(file.stat().st_size for file in (tmp_path / 'saved').iterdir()) < 1_000_000
     found = run(run_python, tmp_path / 'saved')
     assert 0 < found['loss_max_rel_diff'] < 2e-3 and found['weights_max_rel_diff'] is None
-    for options, message in (([], r'`output` must be a folder that does not exist yet'),
-                             (['--exact', '--precision=bfloat16'], '`exact` is for float32. Received')):
-        refused = save(run_python, tmp_path / 'saved', '--model=mlp', *options, check=False)
+    for output, options, message in (('saved', [], '`output` must be a folder that does not exist yet'),
+                                     ('new', ['--exact', '--precision=bfloat16'], '`exact` is for float32. Received'),
+                                     ('new', ['--weights=nothing'], '`weights`'),
+                                     ('new', ['--weights=x', '--drawn'], '`drawn` and `weights` exclude')):
+        refused = save(run_python, tmp_path / output, '--model=mlp', *options, check=False)
         assert refused.returncode == 2 and message in refused.stderr and 'Traceback' not in refused.stderr
 
 
@@ -109,3 +111,11 @@ def test_jax_is_missing(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, 'jax', None)
     assert program.main([str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith('error: jax is needed to run a program: pip install jax')
+
+
+@pytest.mark.slow
+def test_a_program_begins_with_the_weights_that_are_named(run_python, tmp_path):
+    run_python('train.py', '--model=mlp', '--steps=40', '--noexport', f'--workdir={tmp_path / "run"}')
+    save(run_python, tmp_path / 'saved', '--model=mlp', '--exact', '--batches=2', f'--weights={tmp_path / "run"}')
+    found = run(run_python, tmp_path / 'saved')
+    assert found['losses'][0] < 1. and found['loss_max_rel_diff'] < 1e-5      # of ten classes: untrained, 2.3

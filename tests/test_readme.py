@@ -78,7 +78,7 @@ def executed(tmp_path_factory):
 @pytest.mark.slow
 def test_the_first_run_reaches_its_figure(executed):
     results = json.loads((executed / 'runs' / 'cnn_digits' / 'results.json').read_text())
-    assert results['eval']['accuracy'] >= 0.97 and results['eval']['count'] == 360
+    assert results['eval']['accuracy'] >= 0.98 and results['eval']['count'] == 360
     assert results['export_max_abs_diff'] < 1e-5
 
 

@@ -26,7 +26,9 @@ COMMANDS = {
     '--recipe=transformer_gettext_de': 'transformer_gettext_de',
     '--model=lstm --dataset=sst2': 'lstm_sst2', '--model=lstm --dataset=trec': 'lstm_trec',
     '--model=lstm --dataset=imdb': 'lstm_imdb',
-    '--model=transformer --task=classification --dataset=sst2': 'transformer_sst2'}
+    '--model=transformer --task=classification --dataset=sst2': 'transformer_sst2',
+    '--model=cnn --dataset=files/PATH': 'cnn_digits', '--recipe=lstm_sst2 --dataset=files/PATH': 'lstm_sst2',
+    '--model=transformer --dataset=files/PATH': 'transformer_number_words'}
 OWN = '''from settings import CNN, Classification, Images, Recipe, Training
 RECIPE = Recipe(data=Images('digits', image_size=32), model=CNN(), task=Classification(),
                 training=Training(steps=7))

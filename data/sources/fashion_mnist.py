@@ -2,7 +2,8 @@
 
 Splits: 55,000 train and 5,000 validation, a fixed permutation of the official training part; test is the official
 10,000. Read from the four IDX files, if they are in --data_dir or where Debian's package dataset-fashion-mnist puts
-them, into memory; otherwise by TensorFlow Datasets, whose training part has another order, so another validation split.
+them, into memory; else from a folder of images fashion_mnist/ in --data_dir; else by TensorFlow Datasets, whose
+training part has another order, so another validation split.
 """
 
 import gzip
@@ -12,6 +13,8 @@ import numpy as np
 
 from data.dataset import Dataset, Image, Label
 from data.source import Subset, Tensors, split_indices
+from data.sources.files import open_folder
+from data.sources.folders import own_folder
 from data.sources.tfds import open_tfds
 from errors import UserError
 
@@ -25,7 +28,8 @@ def open_fashion_mnist(data_dir=None):
     folder = _find_folder(data_dir)
     if folder is None:
         tried = f'looked for {FILES[0]} and its three companions in {", ".join(map(str, _folders(data_dir)))}'
-        return open_tfds('fashion_mnist', data_dir, tried)
+        own = own_folder('fashion_mnist', data_dir)
+        return open_folder('fashion_mnist', own) if own else open_tfds('fashion_mnist', data_dir, tried)
     train_images, train_labels, test_images, test_labels = (read_idx(folder / name) for name in FILES)
     everything = Tensors(image=train_images[..., None], label=train_labels.astype(np.int32))     # [60000, 28, 28, 1]
     train, validation, _ = split_indices(len(train_images), VALIDATION, 0)

@@ -6,6 +6,7 @@
 A split that is not there is taken from train by the hash, 10 % each, so adding examples moves none from split to split.
 """
 
+import os
 from pathlib import Path
 
 from errors import UserError
@@ -22,6 +23,19 @@ def find_folder(path, data_dir):
         raise UserError(f'`dataset` files/FOLDER needs a folder that exists. Received: dataset=files/{path}; '
                         f'looked for {" and ".join(str(folder.absolute()) for folder in tried)}')
     return found
+
+
+def own_folder(name, data_dir):
+    """DATA_DIR/NAME, unless TensorFlow Datasets prepared it there."""
+    folder = Path(data_dir).expanduser() / name if data_dir else None
+    if folder is None or not folder.is_dir() or not any(folder.iterdir()) or _is_tfds(folder):
+        return None
+    return folder
+
+
+def _is_tfds(folder):
+    """TFDS writes NAME/VERSION/dataset_info.json, or NAME/CONFIGURATION/VERSION/dataset_info.json."""
+    return any(next(folder.glob(f'{depth}/dataset_info.json'), None) for depth in ('.', '*', '*/*'))
 
 
 def own_splits(folder, suffix=''):
@@ -42,6 +56,17 @@ def three_splits(own, whole, split_of):
         by_hash = split_of(example)
         splits['train' if own.get(by_hash) is not None else by_hash].append(example)
     return splits
+
+
+def shown(names):
+    """Names of folders -> text that can be printed and served: U+FFFD replaces what is not UTF-8."""
+    return tuple(os.fsencode(name).decode('utf-8', 'replace') for name in names)
+
+
+def check_regular(path):
+    """Raises UserError where a path is a pipe or a device, which may never end."""
+    if path.exists() and not path.is_file():
+        raise UserError(f'`dataset` {path} must be a regular file, not a folder, pipe or device')
 
 
 def check_not_empty(folder, splits, what):

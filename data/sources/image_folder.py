@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from data.dataset import Dataset, Image, Label
 from data.inputs import image_files
-from data.sources.folders import check_classes, own_splits, three_splits
+from data.sources.folders import check_classes, own_splits, shown, three_splits
 from errors import UserError
 
 
@@ -61,13 +61,8 @@ def open_image_folder(name, folder):
     sources = (ImageFiles(folder, [file for _, file in examples], classes,
                           [classes.index(class_name) for class_name, _ in examples])
                for examples in splits.values())
-    return Dataset(name, *sources, fields={'image': Image((0, 0, 3)), 'label': Label(_shown(classes))},
+    return Dataset(name, *sources, fields={'image': Image((0, 0, 3)), 'label': Label(shown(classes))},
                    origin=str(folder))
-
-
-def _shown(classes):
-    """Names of folders -> text that can be printed and served: U+FFFD replaces what is not UTF-8."""
-    return tuple(os.fsencode(name).decode('utf-8', 'replace') for name in classes)
 
 
 def _split(folder):

@@ -13,7 +13,7 @@ import numpy as np
 
 from data.dataset import Dataset, Label, Text
 from data.source import Tensors, split_of
-from data.sources.folders import HELD_OUT, check_classes, own_splits, three_splits
+from data.sources.folders import HELD_OUT, check_classes, check_regular, own_splits, shown, three_splits
 from data.sources.parallel import read_lines
 from errors import UserError
 
@@ -63,7 +63,7 @@ def _open(name, folder, own, whole):
     sources = (Tensors(text=np.array([text for _, text in examples], object),
                        label=np.array([number[label] for label, _ in examples], np.int32))
                for examples in splits.values())
-    return Dataset(name, *sources, fields={'text': Text(), 'label': Label(classes)}, origin=str(folder))
+    return Dataset(name, *sources, fields={'text': Text(), 'label': Label(shown(classes))}, origin=str(folder))
 
 
 def read_table(path):
@@ -88,6 +88,7 @@ def read_files(top):
     examples = []
     for class_folder in sorted(entry for entry in top.iterdir() if entry.is_dir() and not entry.name.startswith('.')):
         for path in sorted(class_folder.rglob('*.txt')):
+            check_regular(path)
             try:
                 examples.append((class_folder.name, path.read_text(encoding='utf-8-sig').strip()))
             except UnicodeDecodeError:

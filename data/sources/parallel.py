@@ -10,7 +10,7 @@ import numpy as np
 
 from data.dataset import Dataset, Text
 from data.source import Tensors, split_of
-from data.sources.folders import HELD_OUT, SPLITS, check_not_empty, own_splits, three_splits
+from data.sources.folders import HELD_OUT, SPLITS, check_not_empty, check_regular, own_splits, three_splits
 from errors import UserError
 
 SIDES = ('source.txt', 'target.txt')
@@ -63,6 +63,7 @@ def read_pairs(folder):
 
 def read_lines(path):
     """The lines of a file, stripped. Only a line feed ends a line; Unicode's other separators may stand in a text."""
+    check_regular(path)
     lines, sentences = path.read_bytes().removeprefix(b'\xef\xbb\xbf').split(b'\n'), []
     for number, line in enumerate(lines if lines[-1] else lines[:-1], 1):
         try:

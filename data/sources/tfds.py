@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from data.dataset import Dataset, Image, Label, Text
+from data.dataset import Dataset, Image, Label, Number, Text, Vector
 from data.inputs import image_files
 from data.inputs.images import fit
 from data.source import Subset, split_indices
@@ -44,18 +44,24 @@ class PreparedSplit:
         self.num_examples, self._records = open_records([str(path) for path in builder.info.splits[split].filepaths])
         name = f'{builder.info.full_name} {split} {self.num_examples}'          # the full name has the version
         self.fingerprint = hashlib.sha256(name.encode()).hexdigest()[:16]
-        self._keys, self._fields = keys, fields
+        self._keys, self._fields, self._features = keys, fields, builder.info.features
 
     def gather(self, indices, fields=None):
         fields = {name: self._fields[name] for name in fields or self._fields}
-        specs = {self._keys[name]: tf.io.FixedLenFeature([], tf.int64 if isinstance(field, Label) else tf.string)
-                 for name, field in fields.items()}
+        specs = {self._keys[name]: self._stored(self._keys[name], field) for name, field in fields.items()}
         parsed = tf.io.parse_example(self._records(indices), specs)
         return {name: self._decode(parsed[self._keys[name]], field) for name, field in fields.items()}
 
+    def _stored(self, key, field):
+        """How TFDS writes a feature into a tf.train.Example: numbers as int64 or float32, anything else as bytes."""
+        if not isinstance(field, (Label, Number, Vector)):
+            return tf.io.FixedLenFeature([], tf.string)
+        whole = np.issubdtype(self._features[key].np_dtype, np.integer)
+        return tf.io.FixedLenFeature(self._features[key].shape, tf.int64 if whole else tf.float32)
+
     def _decode(self, values, field):
-        if isinstance(field, Label):
-            return tf.cast(values, tf.int32)
+        if isinstance(field, (Label, Number, Vector)):
+            return tf.cast(values, tf.int32 if isinstance(field, Label) else tf.float32)
         if not isinstance(field, Image) or field.encoded:
             return values
 
@@ -96,10 +102,18 @@ def convert_fields(info):
             name, field = key, Label(tuple(feature.int2str(i) for i in range(feature.num_classes)))
         elif isinstance(feature, tfds.features.Text):
             name, field = key, Text()
+        elif type(feature) in (tfds.features.Tensor, tfds.features.Scalar) and _is_number(feature):
+            name, field = key, Vector(feature.shape[0]) if feature.shape else Number()
         else:
             continue
         keys[name], fields[name] = key, field
     return keys, fields
+
+
+def _is_number(feature):
+    """Whether it is a number, or a vector of a fixed size."""
+    numeric = np.issubdtype(feature.np_dtype, np.integer) or np.issubdtype(feature.np_dtype, np.floating)
+    return numeric and len(feature.shape) < 2 and None not in feature.shape
 
 
 def _builder(name, data_dir):

@@ -11,6 +11,17 @@ TYPES = {'i1': 'bool', 'i8': 'int8', 'i16': 'int16', 'i32': 'int32', 'i64': 'int
 PRODUCTS = ('stablehlo.dot', 'stablehlo.dot_general', 'stablehlo.convolution')
 
 
+def need_jax():
+    """Before `portable`. Raises UserError where jax is missing."""
+    compiler.without_devices()
+    try:
+        import jax
+        import jax.export  # noqa: F401
+    except ImportError as error:
+        raise UserError(f'saving a program needs jax: {compiler.EXTRA}. Received: {error}') from None
+    jax.config.update('jax_enable_x64', True)      # step numbers and random keys are of 64 bits
+
+
 def portable(hlo, exact=False):
     """Serialized HLO of one replica -> (artifact, {input: output}).
 
@@ -23,16 +34,10 @@ def portable(hlo, exact=False):
         output takes the place of which input.
 
     Raises:
-        UserError: jax is missing. CannotCompile: an operation is one of this machine's own library.
+        CannotCompile: an operation is one of this machine's own library.
     """
-    compiler.without_devices()
-    try:
-        import jax
-        import jax.export
-        from jaxlib.mlir.dialects import stablehlo
-    except ImportError as error:
-        raise UserError(f'saving a program needs jax: {compiler.EXTRA}. Received: {error}') from None
-    jax.config.update('jax_enable_x64', True)
+    import jax
+    from jaxlib.mlir.dialects import stablehlo
     with compiler.stablehlo(hlo) as module:
         _refuse_foreign(module)
         if exact:

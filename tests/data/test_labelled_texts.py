@@ -1,5 +1,7 @@
 """Texts by class, as files and as lines; one clear line for each thing that can be wrong with them."""
 
+import os
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -76,6 +78,25 @@ def test_both_layouts_hold_the_same(tmp_path):
 def test_errors_in_a_table(tmp_path, content, message):
     (tmp_path / 'train.tsv').write_bytes(content)
     with pytest.raises(UserError, match=message):
+        open_dataset(f'files/{tmp_path}')
+
+
+def test_names_of_classes_need_not_be_utf_8(tmp_path):
+    names = [os.fsdecode(b'caf\xe9'), 'tea']
+    for split in ('train', 'validation', 'test'):
+        write_files(tmp_path / split, [(name, f'{split} {i}') for i in range(3) for name in names])
+    dataset, task = opened(f'files/{tmp_path}', tokenizer='words')
+    assert dataset.fields['label'].names == ('caf\N{REPLACEMENT CHARACTER}', 'tea')
+    assert tf.constant(task.class_names).shape == [2]      # as an export holds them
+
+
+@pytest.mark.parametrize('name', ['a/pipe.txt', 'train.tsv', 'source.txt'])
+def test_a_pipe_is_refused(tmp_path, name):
+    """Reading it waits for a writer without end."""
+    write_files(tmp_path, [('a', 'text'), ('b', 'text')] if '/' in name else [])
+    (tmp_path / 'target.txt').touch()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(UserError, match='must be a regular file|holds no images|is missing'):
         open_dataset(f'files/{tmp_path}')
 
 

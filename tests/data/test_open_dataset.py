@@ -161,6 +161,37 @@ def test_a_translation_set_of_tensorflow_datasets(tmp_path):
     assert task.language == 'en' and len(task.tokenizer_files['subwords.model']) > 1000
 
 
+def test_numbers_of_tensorflow_datasets_are_vectors_and_targets(tmp_path):
+    import tensorflow_datasets as tfds
+
+    class TinyNumbers(tfds.core.GeneratorBasedBuilder):
+        """A builder of TensorFlow Datasets of a regression."""
+
+        VERSION = tfds.core.Version('1.0.0')
+
+        def _info(self):
+            features = {'inputs': tfds.features.Tensor(shape=(3,), dtype=np.float32), 'target': np.int32,
+                        'share': tfds.features.Scalar(np.float64),
+                        'table': tfds.features.Tensor(shape=(2, 2), dtype=np.int64)}
+            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+        def _split_generators(self, _):
+            return {'train': self._generate_examples()}
+
+        def _generate_examples(self):
+            yield from ((n, {'inputs': np.float32([n, n / 2, 0]), 'target': n, 'share': n / 4, 'table': [[n] * 2] * 2})
+                        for n in range(50))
+
+    dataset, task = opened('tiny_numbers', 'regression', data_dir=str(tmp_path))
+    assert dataset.fields == {'inputs': Vector(3), 'target': Number(), 'share': Number()}
+    for split in ('train', 'validation', 'test'):
+        check = everything(dataset.split(split))
+        np.testing.assert_array_equal(check['inputs'][:, 0], check['target'])
+        np.testing.assert_array_equal(check['share'] * 4, check['target'])
+    x, y, _ = next(iter(training_slices(task.rows(dataset.train), task.batch, batch_size=4, seed=0)()))
+    assert x.shape == (4, 3) and y.dtype == tf.float32
+
+
 def test_image_files_of_tensorflow_datasets_are_upright_and_may_be_animated(tmp_path):
     """It stores files as they are. All of these show the same picture, of 12 x 12 or 16 x 12 pixels."""
     import tensorflow_datasets as tfds
@@ -294,3 +325,14 @@ def pairs(*sources):
     examples = [tf.function(everything)(source) for source in sources]
     return sorted((image.tobytes(), int(label)) for part in examples
                   for image, label in zip(part['image'].numpy(), part['label'].numpy()))
+
+
+def test_a_folder_of_ones_own_comes_before_tensorflow_datasets(tmp_path, monkeypatch):
+    """Also under the name of a set that the project brings, where its own files are nowhere."""
+    monkeypatch.setattr(fashion_mnist, 'DEBIAN', str(tmp_path / 'nowhere'))
+    for name in ('bag', 'coat'):
+        (tmp_path / 'fashion_mnist' / name).mkdir(parents=True)
+        for i in range(30):
+            Picture.new('L', (8, 8), i).save(tmp_path / 'fashion_mnist' / name / f'{i}.png')
+    dataset = open_dataset('fashion_mnist', data_dir=str(tmp_path))
+    assert dataset.fields['label'].names == ('bag', 'coat') and dataset.origin == str(tmp_path / 'fashion_mnist')

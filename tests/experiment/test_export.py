@@ -50,6 +50,17 @@ def test_another_number_is_refused(exported):
         model.set_weights(weights)
 
 
+def test_an_export_that_is_refused_leaves_the_one_before(exported, tmp_path):
+    dataset, task, model, _ = exported
+    folder = export.export_saved_model(model, task, tmp_path / '1')
+    before = {path: path.read_bytes() for path in folder.rglob('*') if path.is_file()}
+    other = keras.models.clone_model(model)      # with weights of its own
+    with pytest.raises(RunError, match=f'the SavedModel for {folder}, loaded by Python, .* differs'):
+        export.write_checked(folder, model, other, dataset, task)
+    assert {path: path.read_bytes() for path in folder.rglob('*') if path.is_file()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ['1']
+
+
 def test_another_label_is_refused(exported):
     """The numbers are equal, only a string is not."""
     dataset, task, model, folder = exported

@@ -30,6 +30,7 @@ def test_a_cpu_is_one_replica_and_says_why(strategy):
     ({'strategy': 'multiworker'}, 'needs the environment variable TF_CONFIG.*--num_workers.*Received: TF_CONFIG unset'),
     ({'strategy': 'tpu'}, 'needs a TPU at \'local\': this machine has no TPU: .*To fix it: .*Received: strategy=tpu'),
     ({'strategy': 'tpu', 'virtual_devices': 2}, '`virtual_devices` is for CPU and GPU'),
+    ({'tpu': 'mine', 'virtual_devices': 2}, '`virtual_devices` is for CPU and GPU.*strategy=tpu .a TPU is named'),
     ({'strategy': 'cpu', 'tpu': 'mine'},
      "`tpu` names the TPU of strategy tpu or auto. Received: tpu='mine', strategy=cpu"),
     ({'virtual_devices': -1}, '`virtual_devices` must not be negative. Received: virtual_devices=-1'),

@@ -67,3 +67,10 @@ def test_regression_is_the_mean_square():
 def test_a_dataset_without_the_fields_is_one_line(name, dataset, message):
     with pytest.raises(UserError, match=message):
         task_of(name, dataset)
+
+
+def test_a_total_of_any_shape_is_a_list():
+    task = task_of('classification', IMAGES)
+    totals = {'loss': (np.float32(6.), np.float32(4.)), 'recall': (np.float32([1., 3.]), np.float32([2., 4.])),
+              'nothing': (np.float32(0.), np.float32(0.)), 'count': (5., 5.)}
+    assert task.results(totals) == {'loss': 1.5, 'recall': [0.5, 0.75], 'count': 5}
