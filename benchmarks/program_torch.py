@@ -1,10 +1,11 @@
 """PyTorch's own Transformer on the batches of a saved program: the same sizes, work and optimizer, on the same device.
 
     python program.py --recipe=transformer_gettext_de --size=base --precision=bfloat16 --output=base_program
-    python -m benchmarks.program_torch base_program          needs torch, numpy and safetensors; no TensorFlow
+    python -m benchmarks.program_torch base_program --size=base      needs torch, numpy and safetensors; no TensorFlow
 
 Pre-norm layers without biases in attention, one table for both languages and the logits, scaled_dot_product_attention,
-fused Adam, clipped gradients, bfloat16 by autocast (logits in TF32), once eager and once by torch.compile. Prints JSON.
+fused Adam, clipped gradients, bfloat16 by autocast (logits in TF32; the residual stream in float32, ours in bfloat16),
+once eager and once by torch.compile. Prints JSON.
 """
 
 import argparse
@@ -87,7 +88,7 @@ class Transformer(nn.Module):
 
 
 def trainer(program, size, device):
-    """A function (fields of a batch) -> loss, which updates a new model."""
+    """(forward (x, y, weights) -> loss; step (forward, batch) -> loss, which updates; parameters) of a new model."""
     words = next(how['shape'][0] for path, how in program.about['state'].items() if path.endswith('embedding/table'))
     torch.manual_seed(0)
     model = Transformer(words, *SIZES[size]).to(device)

@@ -245,7 +245,8 @@ def main(arguments=None):
               file=sys.stderr)
         return FAILED
     print(json.dumps(found, indent=2) if args.json else text(found), flush=True)
-    return 0
+    differences = [found.get(key) for key in ('loss_max_rel_diff', 'weights_max_rel_diff')]
+    return FAILED if math.inf in differences else 0
 
 
 def _check_arguments(args):

@@ -63,9 +63,14 @@ def shown(names):
     return tuple(os.fsencode(name).decode('utf-8', 'replace') for name in names)
 
 
+def is_special(path):
+    """Whether it is what open() or read() would wait for without end. A broken link is not."""
+    return not path.is_file() and path.exists()
+
+
 def check_regular(path):
     """Raises UserError where a path is a pipe or a device, which may never end."""
-    if path.exists() and not path.is_file():
+    if is_special(path):
         raise UserError(f'`dataset` {path} must be a regular file, not a folder, pipe or device')
 
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from data.dataset import Dataset, Image, Label
 from data.inputs import image_files
-from data.sources.folders import check_classes, own_splits, shown, three_splits
+from data.sources.folders import check_classes, is_special, own_splits, shown, three_splits
 from errors import UserError
 
 
@@ -95,7 +95,7 @@ def _list(folder, top):
 
 
 def _check_contents(folder, files):
-    special = next((file for file in files if _is_special(folder / file)), None)
+    special = next((file for file in files if is_special(folder / file)), None)
     if special is not None:
         raise UserError(f'`dataset` {folder} must hold regular files only. '
                         f'Received: {special}, a pipe, socket or device')
@@ -103,11 +103,6 @@ def _check_contents(folder, files):
     if bad:
         raise UserError(f'`dataset` {folder}: {len(bad)} of {len(files)} files are not {image_files.FORMATS} images; '
                         f'the first is {bad[0]}. Convert or remove them')
-
-
-def _is_special(path):
-    """Whether it is what open() or read() would wait for without end. A broken link is not."""
-    return not path.is_file() and path.exists()
 
 
 def _first_bytes(path):

@@ -10,7 +10,8 @@ import pytest
 import tensorflow as tf
 import torch
 
-from models.transformer import Transformer
+from benchmarks import program_torch
+from models.transformer import SIZES, Transformer
 from tests.models.examples import source_of
 
 BOTH_NORMS = pytest.mark.parametrize('norm', ['pre', 'post'])
@@ -99,6 +100,10 @@ def torch_logits(stacks, table):
     x = stacks(embed(SOURCE), embed(TARGET), tgt_mask=future, tgt_key_padding_mask=torch.tensor(~REAL),
                src_key_padding_mask=padding, memory_key_padding_mask=padding)
     return x @ table.T
+
+
+def test_the_benchmark_has_the_sizes_of_the_models():
+    assert program_torch.SIZES == {name: tuple(size.values()) for name, size in SIZES.items()}
 
 
 @BOTH_NORMS

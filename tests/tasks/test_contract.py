@@ -177,6 +177,20 @@ def sums_without_an_order(graph):
     return found + [name for body in bodies if body is not None for name in sums_without_an_order(body)]
 
 
+def test_a_sum_without_an_order_is_found():
+    @tf.function
+    def both_shared(a):
+        b, c = 2. * a, 3. * a
+        return tf.add_n([b, tf.reshape(c, [2]), 4. * a]), tf.sin(b), tf.sin(c)
+
+    @tf.function
+    def one_shared(a):
+        b = 2. * a
+        return tf.add_n([b, 3. * a, 4. * a]), tf.sin(b)
+    graphs = [function.get_concrete_function(tf.TensorSpec([2])).graph for function in (both_shared, one_shared)]
+    assert list(map(sums_without_an_order, graphs)) == [['AddN'], []]
+
+
 def test_gradients_are_summed_in_one_order(made):
     _, task, model, rows = made
     assert sums_without_an_order(traced_step(task, model, rows)) == []
