@@ -11,7 +11,7 @@ from PIL import ImageOps
 from data.dataset import Image, Label
 from data.inputs import image_files
 from data.inputs.augment import SHIFT, augment, flip, flip_shift, shift
-from data.inputs.images import decode_images, fit, match_channels
+from data.inputs.images import decode_images, fit, match_channels, resize_by_products, resize_files
 from data.source import Tensors
 from draws import Draws
 from tests.opened import one_source, task_of
@@ -81,6 +81,14 @@ def test_enlarging_is_the_same_whether_the_size_is_static(size):
     images = tf.random.stateless_uniform([4, 8, 8, 1], seed=[0, 0]) * 255
     served = tf.function(lambda x: fit(x, (*size, 1)), input_signature=[tf.TensorSpec([None] * 4, tf.float32)])
     np.testing.assert_allclose(served(images), fit(images, (*size, 1)), atol=1e-3)
+
+
+@pytest.mark.parametrize('size', [(8, 8), (28, 28), (100, 80), (5, 200), (63, 129), (375, 500), (1, 1)])
+@pytest.mark.parametrize('to', [(28, 28), (64, 48), (1, 3)])
+def test_products_resize_as_tensorflow_does(size, to):
+    images = tf.random.stateless_uniform([2, *size, 3], seed=[0, 0])
+    served = tf.function(lambda x: resize_by_products(x, *to), input_signature=[tf.TensorSpec([None, None, None, 3])])
+    np.testing.assert_allclose(served(images), tf.image.resize(images, to, antialias=True), atol=3e-5)
 
 
 def test_shrinking_averages():
@@ -160,7 +168,7 @@ def test_a_photograph_is_turned_upright(orientation, order):
     expected = np.asarray(ImageOps.exif_transpose(lying))
     np.testing.assert_array_equal(image_files.decode(encoded), expected)
     served = tf.function(decode_images, reduce_retracing=True)(tf.constant([encoded]), (12, 12, 3))
-    np.testing.assert_array_equal(served, fit(expected[None], (12, 12, 3)))
+    np.testing.assert_array_equal(served, fit(expected[None], (12, 12, 3), resize_files))
 
 
 def segment(kind, content):
