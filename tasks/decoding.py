@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from errors import UserError
 
-NEVER = -math.inf     # log-probability of a hypothesis that is not there
+NEVER = -1e30     # log-probability of a hypothesis that is not there; finite, for ONNX makes NaN of an infinite one
 
 
 def greedy(model, x, length, special):
@@ -90,16 +90,16 @@ def beam_search(model, x, length, special, beam_size=4, length_penalty=0.6):
         ids = tf.gather(ids, parent, batch_dims=1)                                      # [B, K, T]
         ids = tf.where(tf.range(length) == t, token[:, :, None], ids)
         ended = token == special.end
-        kept = _best(kept, (ids, log_p, tf.where(ended, log_p / _penalty(t + 1, length_penalty), NEVER)))
+        kept = _best(kept, (ids, log_p, tf.where(ended, _score(log_p, t + 1, length_penalty), NEVER)))
         live = tf.where(ended, NEVER, log_p)
-        attainable = tf.reduce_max(live, axis=1) / _penalty(length, length_penalty)     # [B]
+        attainable = _score(tf.reduce_max(live, axis=1), length, length_penalty)        # [B]
         done = attainable <= tf.reduce_min(kept[2], axis=1)
         return t + 1, token, ids, tf.where(done[:, None], NEVER, live), kept, model.reorder_cache(cache, parent)
 
     _, _, ids, live, kept, _ = tf.while_loop(
         lambda t, token, ids, live, kept, cache: tf.reduce_any(live > NEVER), step,
         _start_beams(model, x, length, special, beam_size), maximum_iterations=length)
-    ids, log_p, _ = _best(kept, (ids, live, live / _penalty(length, length_penalty)))   # with those that are cut
+    ids, log_p, _ = _best(kept, (ids, live, _score(live, length, length_penalty)))      # with those that are cut
     return ids, log_p
 
 
@@ -170,9 +170,10 @@ def _start_beams(model, x, length, special, beams):
             model.start_cache(x, length, beams))
 
 
-def _penalty(tokens, alpha):
-    """Equation 14 of arXiv:1609.08144, without its coverage. END is a token."""
-    return ((5. + tf.cast(tokens, tf.float32)) / 6.) ** alpha
+def _score(log_p, tokens, alpha):
+    """A log-probability over the penalty of equation 14 of arXiv:1609.08144, without its coverage. END is a token."""
+    penalty = ((5. + tf.cast(tokens, tf.float32)) / 6.) ** alpha
+    return tf.where(log_p > NEVER, log_p / penalty, NEVER)
 
 
 def _likeliest(log_p):
