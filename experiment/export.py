@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from errors import RunError
+from experiment.formats.plain import without_cudnn
 from experiment.trained import inference_model
 
 EXPORT_CHECKED = 64     # test examples on which an export is compared with its model
@@ -46,9 +47,7 @@ class Served(tf.Module):
 
     def __init__(self, model, task):
         super().__init__()
-        for layer in model._flatten_layers():
-            if getattr(layer, 'use_cudnn', False):      # Keras takes that operation where it sees a GPU; a CPU has none
-                layer.use_cudnn = False
+        without_cudnn(model)
         self.variables_ = [getattr(variable, 'value', variable) for variable in model.weights]
         self.tables = list(task.tables)
         self.signatures_ = {name: tf.function(function, input_signature=specs)

@@ -48,6 +48,11 @@ class Classification(Task):
         probabilities = tf.nn.softmax(tf.cast(outputs, tf.float32))
         return {'probabilities': probabilities, 'class': tf.argmax(probabilities, axis=-1, output_type=tf.int32)}
 
+    def score_served(self, outputs, source):
+        name = self.roles['label']
+        labels = source.gather(tf.range(source.num_examples, dtype=tf.int64), [name])[name].numpy()
+        return {'accuracy': float((outputs['class'] == labels).mean())}
+
     def describe(self, asked, answer):
         ranked = sorted(zip(answer['probabilities'], self.class_names), reverse=True)[:3]
         return f'{asked}: ' + ', '.join(f'{name} {p:.1%}' for p, name in ranked)

@@ -50,6 +50,11 @@ class Regression(Task):
     def served_inputs(self, examples):
         return {'serving_default': [examples[self.roles['vector']]]}
 
+    def score_served(self, outputs, source):
+        name = self.roles['target']
+        targets = source.gather(tf.range(source.num_examples, dtype=tf.int64), [name])[name].numpy()
+        return {'mse': float(((outputs['value'] - targets) ** 2).mean())} if 'value' in outputs else {}
+
     def predict(self, model, values):
         """Numbers with commas between."""
         size = self.sizes['input_shape'][0]

@@ -29,6 +29,7 @@ class Task:
         roles: {role: name of the data set's field}.
         tables: tf.Modules whose look-up tables a SavedModel must hold.
         tokenizer_files: {name: bytes} of the tokenizer that a run keeps; {} for a task without one.
+        class_names: what the class numbers of the outputs mean; () where there are none.
 
     Args:
         settings: the recipe's section of the task. dataset: a data.dataset.Dataset. data: the recipe's section of the
@@ -43,6 +44,7 @@ class Task:
     shown = ()
     tables = ()
     tokenizer_files = {}
+    class_names = ()
 
     def __init__(self, settings, dataset, data, tokenizer=None):
         self.settings, self.roles = settings, match(self.name, self.needs, dataset)
@@ -113,6 +115,10 @@ class Task:
     def served_inputs(self, examples):
         """Raw examples of a source -> {signature: [tensor per TensorSpec]}: what an export is checked with."""
         raise NotImplementedError
+
+    def score_served(self, outputs, source):
+        """A plain signature's outputs for all examples of a source, {name: array [N, ...]} -> {metric: value}."""
+        return {}
 
     def predict(self, model, **asked):
         """What a person asked, {flag: list} with the `asked_by` of the data's section -> {name: list of answers}."""

@@ -134,11 +134,11 @@ class Translation(Task):
         @tf.function(input_signature=[spec])      # one graph of the decoder, for both
         def tokens(ids):
             ids, log_p = self.translate(model, ids)
-            return {'ids': ids, 'log_probability': log_p}
+            return {'output_ids': ids, 'log_probability': log_p}      # ONNX knows tensors by name: not `ids` again
 
         def texts(texts):
             answer = tokens(self.source(texts))
-            return {'text': self.decode(answer['ids']), 'log_probability': answer['log_probability'],
+            return {'text': self.decode(answer['output_ids']), 'log_probability': answer['log_probability'],
                     'cut': self.source.is_cut(texts)}
 
         return {'serving_default': (texts, [tf.TensorSpec([None], tf.string, name='texts')]),
@@ -147,6 +147,9 @@ class Translation(Task):
     def served_inputs(self, examples):
         texts = examples[self.roles['source']]
         return {'serving_default': [texts], 'tokens': [self.source(texts)]}
+
+    def score_served(self, outputs, source):
+        return self.compare(outputs['output_ids'], source)
 
     def predict(self, model, text):
         return ask_texts(self.serving(model)['serving_default'][0], text)

@@ -102,12 +102,13 @@ def match_channels(images, channels):
 
 def resize_by_products(images, height, width):
     """`resize` as a matrix product per axis: float32 [B, h, w, c], h and w unknown if need be -> [B, H, W, c]."""
-    batch, h, w, c = *tf.unstack(tf.shape(images))[:3], images.shape[3]
+    known, shape = images.shape, tf.shape(images)
+    batch, h, w, c = (shape[i] if known[i] is None else known[i] for i in range(4))
     x = tf.matmul(triangles(height, h), tf.reshape(images, [batch, h, w * c]))           # [B, H, w * c]
     # Columns last: a product of matrices with c columns would be slow.
     x = tf.transpose(tf.reshape(x, [batch, height, w, c]), [0, 1, 3, 2])                 # [B, H, c, w]
     x = tf.matmul(tf.reshape(x, [-1, w]), triangles(width, w), transpose_b=True)         # [B * H * c, W]
-    return tf.transpose(tf.reshape(x, [-1, height, c, width]), [0, 1, 3, 2])
+    return tf.transpose(tf.reshape(x, [batch, height, c, width]), [0, 1, 3, 2])
 
 
 def triangles(out, size):

@@ -1,0 +1,19 @@
+"""Keras: model.keras, the model alone, for Python with this repository; what is before and after it, a task computes."""
+
+import keras
+
+from experiment.formats.plain import Plain
+
+EXTRA, RUNTIME, FILE = '', 'keras', 'model.keras'
+
+
+def write(plain, model, folder, quantize='none'):
+    model.save(folder / FILE)
+
+
+def load(folder, task, threads=0):
+    functions = Plain(task, keras.saving.load_model(folder / FILE)).functions
+
+    def run(signature, inputs):
+        return {name: value.numpy() for name, value in functions[signature](*inputs.values()).items()}
+    return run
