@@ -55,11 +55,11 @@ def _told(found):
 def define():
     cli.run_flags(devices=False)
     flags.DEFINE_string('output', None, 'Folder to write. TensorFlow Serving wants its last part to be a number.')
-    flags.DEFINE_enum('format', 'saved_model', ['saved_model', *formats.FORMATS],
-                      'Format: all but saved_model hold the signatures of numbers only; litert, onnx and openvino need '
-                      'the extra of their name.')
-    flags.DEFINE_enum('quantize', 'none', ['none', 'dynamic_range', 'float16'],
-                      'Precision of the weights in a file of LiteRT: dynamic_range has 8 bits.')
+    flags.DEFINE_string('format', 'saved_model', f'Format: saved_model, {", ".join(formats.FORMATS)}. All but the '
+                        'first hold the signatures of numbers only; litert, onnx and openvino need the extra of their '
+                        'name.')
+    flags.DEFINE_string('quantize', 'none', 'Precision of the weights in a file of LiteRT: none, dynamic_range '
+                        '(8 bits) or float16.')
     flags.DEFINE_integer('batch_size', 0, 'Static number of examples per request, for formats other than saved_model. '
                          '0 is any number, where the format can; recurrent layers in LiteRT then take 1.')
 

@@ -105,6 +105,14 @@ def regression(tmp_path):
     ('predict.py', '--valuse=1', "Unknown command line flag 'valuse'. Did you mean: values ?"),
     ('predict.py', 'a.png', '`predict.py` takes flags only'), ('export.py', 'b', '`export.py` takes flags only'),
     ('export.py', '--learning_rate=1', 'Unknown command line flag \'learning_rate\''),
+    ('export.py', '--output=a --format=onxx', '`format` must be one of saved_model, keras, litert, onnx, openvino. '
+                                              "Received: format='onxx'. Did you mean onnx?"),
+    ('export.py', '--output=a --format=onnx --quantize=float16', '`quantize` must be none for the format onnx. '
+                                                                 'Received: quantize=float16'),
+    ('export.py', '--output=a --quantize=float16', '`quantize` must be none for the format saved_model.'),
+    ('export.py', '--output=a --batch_size=4', '`batch_size` must be 0 for the format saved_model. Received: batch_si'),
+    ('export.py', '--output=a --format=onnx --batch_size=-1', '`batch_size` must be at least 0 for the format onnx.'),
+    ('export.py', '--output=tests --format=litert', '`output` must be new, or a folder of the format litert'),
 ])
 def test_a_flag_that_a_run_has_not_is_one_line(run_bare, regression, verb, flags, message):
     before = {file: file.read_bytes() for file in regression.iterdir()}

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+import recipes
 from tests.conftest import ROOT
 from training.checkpoint import Checkpoints
 
@@ -244,6 +245,29 @@ def test_any_checkpoint_can_be_exported(finished, run_python, tmp_path):
     done = run_python('export.py', f'--workdir={workdir}', '--checkpoint=best', f'--output={tmp_path / "served" / "1"}')
     assert f'step {best} of' in done.stdout
     assert (tmp_path / 'served' / '1' / 'saved_model.pb').exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('flags, files', [(['--format=keras'], ['model.keras']),
+                                          (['--format=litert', '--quantize=float16'], ['model.tflite']),
+                                          (['--format=openvino'], ['pixels.bin', 'pixels.xml'])])
+def test_a_run_is_exported_for_another_runtime(finished, run_python, tmp_path, flags, files):
+    """Nothing is on stderr, neither notes of a converter nor a bar, which is for terminals."""
+    workdir, _ = finished
+    done = run_python('export.py', f'--workdir={workdir}', f'--output={tmp_path / "out"}', *flags)
+    accuracy = results(workdir)['eval']['accuracy']
+    assert f'accuracy {accuracy:.4f} (the model {accuracy:.4f})' in done.stdout and done.stderr == ''
+    assert {'description.json', *files} <= {path.name for path in (tmp_path / 'out').iterdir()}
+
+
+def test_a_format_that_is_not_installed_is_one_line(run_python, tmp_path):
+    (tmp_path / 'recipe.json').write_text(recipes.load('mlp_diabetes')[1].to_json())
+    missing = ('import runpy, sys; sys.modules["tf2onnx"] = None; sys.argv[0] = "export.py"; '
+               'runpy.run_path("export.py", run_name="__main__")')
+    done = run_python('-c', missing, f'--workdir={tmp_path}', '--format=onnx', f'--output={tmp_path / "out"}',
+                      check=False)
+    assert (done.returncode, done.stderr) == (2, 'error: `format` onnx needs a package that is not installed, tf2onnx: '
+                                                 'pip install -e ".[onnx]". Received: format=onnx\n')
 
 
 @pytest.mark.parametrize('arguments, code, message', [

@@ -4,7 +4,8 @@ A format is a module here with
     EXTRA                         the extra of setup.cfg that installs its packages; '' for none
     RUNTIME                       the package that runs it
     write(plain, model, folder, quantize)
-    load(folder, task, threads=0) -> function (signature, {name: array}) -> {name: array}; threads: 0 is the runtime's own
+    load(folder, task, threads=0) -> function (signature, {name: array}) -> {name: array}; threads: 0 is the
+                                     runtime's own number
 
 Plain signatures: those of a task whose inputs are numbers, without the answers that are strings.
 """
@@ -34,7 +35,8 @@ def module_of(name):
 
 
 def check(name, quantize, batch_size):
-    """Raises UserError where a format, saved_model among them, cannot be quantized so, or has no static batch size."""
+    """Raises UserError where there is no such format, or it cannot be quantized so, or has no static batch size."""
+    lookup({'saved_model': None, **FORMATS}, name, 'format')
     allowed = ('none', *QUANTIZED.get(name, ()))
     if quantize not in allowed:
         raise UserError(f'`quantize` must be {" or ".join(allowed)} for the format {name}. '

@@ -67,7 +67,7 @@ def _written(module, plain, model, folder, quantize, task, name):
     except OSError:
         raise
     except Exception as error:      # each converter has exceptions of its own
-        raise RunError(f'the format {name} cannot hold this model: {" ".join(str(error).split())[:300]}') from None
+        raise RunError(f'the format {name} cannot hold this model: {_first_line(error)}') from None
 
 
 def compare(run, plain, task, source, is_quantized=False, folder=''):
@@ -83,13 +83,26 @@ def compare(run, plain, task, source, is_quantized=False, folder=''):
         for name, specs in plain.specs.items():
             arrays = {spec.name: np.asarray(value) for spec, value in zip(specs, inputs[name], strict=True)}
             parts[name].append((_in_batches(_ours(plain, name), arrays, plain.batch_size),
-                                _in_batches(lambda batch: run(name, batch), arrays, plain.batch_size)))
+                                _in_batches(_theirs(run, name, folder), arrays, plain.batch_size)))
     return {name: _compared(f'{folder}, signature {name}', *(_joined(side) for side in zip(*found)), task, source,
                             is_quantized) for name, found in parts.items()}
 
 
 def _ours(plain, name):
     return lambda arrays: {k: v.numpy() for k, v in plain.functions[name](*map(tf.constant, arrays.values())).items()}
+
+
+def _theirs(run, name, folder):
+    def answers(arrays):
+        try:
+            return run(name, arrays)
+        except Exception as error:      # each runtime has exceptions of its own
+            raise RunError(f'{folder}, signature {name}: cannot be run: {_first_line(error)}') from None
+    return answers
+
+
+def _first_line(error):
+    return ' '.join(str(error).split())[:300]
 
 
 def _in_batches(function, arrays, size):
@@ -114,13 +127,14 @@ def _compared(where, ours, theirs, task, source, is_quantized):
             raise RunError(f'{where}: {name} is {"missing" if other is None else f"{other.dtype}{list(other.shape)}"}; '
                            f'the trained model gives {value.dtype}{list(value.shape)}')
         if value.dtype.kind == 'f':
-            found['max_difference'] = max(found['max_difference'], float(np.max(np.abs(value - other), initial=0.)))
+            largest = np.max(np.abs(value - other), initial=found['max_difference'])      # NaN, where there is one
+            found['max_difference'] = float(largest)
         else:
             found['unequal'] += int((value != other).reshape(len(value), -1).any(axis=1).sum())
     found |= {'model': task.score_served(ours, source), 'format': task.score_served(theirs, source)}
     if not is_quantized and not (found['max_difference'] <= TOLERANCE and not found['unequal']):
-        raise RunError(f'{where}: its answers differ from the trained model\'s by {found["max_difference"]:.2g} at most '
-                       f'(bound {TOLERANCE:g}), and {found["unequal"]} of {source.num_examples} in a whole number')
+        raise RunError(f'{where}: its answers differ from the trained model\'s by {found["max_difference"]:.2g} '
+                       f'at most (bound {TOLERANCE:g}), and {found["unequal"]} of {source.num_examples} in a whole number')
     return found
 
 

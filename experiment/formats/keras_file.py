@@ -1,4 +1,4 @@
-"""Keras: model.keras, the model alone, for Python with this repository; what is before and after it, a task computes."""
+"""Keras: model.keras, the model alone, for Python with this repository; the task computes what is around it."""
 
 import keras
 

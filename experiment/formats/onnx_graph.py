@@ -17,12 +17,11 @@ def write(plain, model, folder, quantize='none'):
 
 def load(folder, task, threads=0):
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, sessions = threads, {}
+    options.intra_op_num_threads = threads
+    sessions = {file.stem: onnxruntime.InferenceSession(str(file), options, providers=['CPUExecutionProvider'])
+                for file in folder.glob('*.onnx')}
+    outputs = {name: [output.name for output in session.get_outputs()] for name, session in sessions.items()}
 
     def run(signature, inputs):
-        if signature not in sessions:
-            sessions[signature] = onnxruntime.InferenceSession(str(folder / f'{signature}.onnx'), options,
-                                                               providers=['CPUExecutionProvider'])
-        session = sessions[signature]
-        return dict(zip([output.name for output in session.get_outputs()], session.run(None, inputs), strict=True))
+        return dict(zip(outputs[signature], sessions[signature].run(None, inputs), strict=True))
     return run

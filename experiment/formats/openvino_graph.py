@@ -1,6 +1,9 @@
 """OpenVINO: SIGNATURE.xml and SIGNATURE.bin per plain signature."""
 
-import openvino
+import sys
+
+sys.modules.setdefault('openvino_telemetry', None)      # absent, it reports to nobody that a model was converted
+import openvino  # noqa: E402
 
 EXTRA = RUNTIME = 'openvino'
 
@@ -19,11 +22,10 @@ def write(plain, model, folder, quantize='none'):
 def load(folder, task, threads=0):
     # Processors that have bfloat16 would take it by themselves.
     config = {'INFERENCE_PRECISION_HINT': 'f32', **({'INFERENCE_NUM_THREADS': threads} if threads else {})}
-    core, compiled = openvino.Core(), {}
+    core = openvino.Core()
+    compiled = {file.stem: core.compile_model(str(file), 'CPU', config) for file in folder.glob('*.xml')}
 
     def run(signature, inputs):
-        if signature not in compiled:
-            compiled[signature] = core.compile_model(str(folder / f'{signature}.xml'), 'CPU', config)
         outputs = compiled[signature](inputs)
         return {port.any_name: outputs[port] for port in compiled[signature].outputs}
     return run

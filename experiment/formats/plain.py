@@ -21,7 +21,8 @@ class Plain(tf.Module):
         self.variables_ = [getattr(variable, 'value', variable) for variable in model.weights]
         signatures = {name: signature for name, signature in task.serving(model).items()
                       if not any(spec.dtype == tf.string for spec in signature[1])}
-        self.specs = {name: [_with_batch(spec, batch_size) for spec in specs] for name, (_, specs) in signatures.items()}
+        self.specs = {name: [_with_batch(spec, batch_size) for spec in specs]
+                      for name, (_, specs) in signatures.items()}
         self.functions = {name: tf.function(_numbers(function), input_signature=self.specs[name])
                           for name, (function, _) in signatures.items()}
 
