@@ -134,7 +134,8 @@ def _compared(where, ours, theirs, task, source, is_quantized):
     found |= {'model': task.score_served(ours, source), 'format': task.score_served(theirs, source)}
     if not is_quantized and not (found['max_difference'] <= TOLERANCE and not found['unequal']):
         raise RunError(f'{where}: its answers differ from the trained model\'s by {found["max_difference"]:.2g} '
-                       f'at most (bound {TOLERANCE:g}), and {found["unequal"]} of {source.num_examples} in a whole number')
+                       f'at most (bound {TOLERANCE:g}), and {found["unequal"]} of {source.num_examples} in a whole '
+                       'number')
     return found
 
 
