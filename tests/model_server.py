@@ -56,11 +56,16 @@ class Servable:
         if name not in self.signatures:
             raise ValueError(f'Serving signature key "{name}" not found.')
         types = {key: tf.as_dtype(tensor.dtype) for key, tensor in self.signatures[name].inputs.items()}
-        (layout,) = {'instances', 'inputs'} & set(request)      # one of them
+        layouts = [key for key in ('instances', 'inputs') if key in request]
+        if len(layouts) != 1:
+            raise ValueError("Not formatted correctly, expecting one of 'inputs' or 'instances'")
+        layout = layouts[0]
         columns = request[layout] if layout == 'inputs' else _columns(request['instances'])
         if not _is_object(columns):
             (only,) = types
             columns = {only: columns}
+        if set(columns) != set(types):
+            raise ValueError(f'JSON object: must have the named inputs {sorted(types)}. Received: {sorted(columns)}')
         outputs = self.run(name, {key: _array(value, types[key]) for key, value in columns.items()})
         columns = {key: _plain(value.tolist()) for key, value in sorted(outputs.items())}
         if layout == 'inputs':
@@ -78,6 +83,8 @@ def _columns(rows):
         raise ValueError("No values in 'instances' array")
     if not _is_object(rows[0]):
         return rows
+    if any(not _is_object(row) or set(row) != set(rows[0]) for row in rows):
+        raise ValueError("Failed to process an element of 'instances' list: keys must be equal")
     return {key: [row[key] for row in rows] for key in rows[0]}
 
 
@@ -109,11 +116,12 @@ def rest(models):
             body = self.rfile.read(int(self.headers['Content-Length']))
             asked = re.fullmatch(r'/v1/models/(\w+)(/versions/1)?:predict', self.path)
             try:
-                if not asked or asked[1] not in models:
-                    raise KeyError(self.path)
-                status, answer = 200, models[asked[1]].rest(body)
-            except KeyError as error:
-                status, answer = 404, {'error': f'Servable not found for request: {error}'}
+                if self.headers['Content-Type'] != 'application/json':      # KServe's rule; TensorFlow Serving has none
+                    status, answer = 415, {'error': 'the content is not said to be JSON'}
+                elif asked and asked[1] in models:
+                    status, answer = 200, models[asked[1]].rest(body)
+                else:
+                    status, answer = 404, {'error': f'Servable not found for request: {self.path}'}
             except ValueError as error:
                 status, answer = 400, {'error': str(error)}
             self.send_response(status)
