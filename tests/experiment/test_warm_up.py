@@ -12,7 +12,7 @@ from experiment import export, warm_up
 from tests.model_server import Servable
 from tests.tasks.cases import CASES, case
 
-FAST = ('images', 'texts, lstm', 'vectors', 'pairs')
+FAST = ('images', 'vectors')
 
 
 def requests(folder):
