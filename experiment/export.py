@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from errors import RunError
+from experiment import warm_up
 from experiment.formats.plain import without_cudnn
 from experiment.trained import inference_model
 
@@ -33,6 +34,8 @@ def write_checked(folder, model, reference, dataset, task):
     def check(written):
         examples = dataset.test.gather(tf.range(min(EXPORT_CHECKED, dataset.test.num_examples), dtype=tf.int64))
         differences.append(max_abs_difference(written, reference, task, examples, folder))
+        first = {name: value[:1] for name, value in examples.items()}
+        warm_up.write(written, task.serving(model), task.served_inputs(first))
     differences = []
     export_saved_model(model, task, folder, check)
     return differences[0]
