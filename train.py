@@ -50,8 +50,8 @@ def run(recipe, options=Options(), name='run', note=None):
     with cli.quiet_tensorflow():
         from strategies import selection
         from training import randomness
-    devices = selection.select(options.strategy, options.virtual_devices, options.tpu)
-    randomness.make_deterministic(devices.hardware)
+    devices = selection.select(options.strategy, options.virtual_devices, options.tpu, options.runtime)
+    randomness.make_deterministic('tpu' if devices.is_one_program else devices.hardware)
 
     try:
         with selection.worker_errors(devices):

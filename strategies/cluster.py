@@ -38,6 +38,17 @@ def is_chief():
     return kind == 'chief' or (index == 0 and 'chief' not in _config()['cluster'])
 
 
+def hosts():
+    """The addresses of all workers, the chief's first."""
+    return _workers(_config())
+
+
+def rank():
+    """The number of this process among `hosts`."""
+    kind, index = task()
+    return index if kind == 'chief' else index + len(_config()['cluster'].get('chief', []))
+
+
 def make_strategy(cpu_devices):
     """MultiWorkerMirroredStrategy over all workers. Returns when all of them are there.
 

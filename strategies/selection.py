@@ -26,6 +26,12 @@ class Devices:
     strategy: tf.distribute.Strategy
     workers: int = 1
     is_chief: bool = True
+    runtime: str = 'tensorflow'      # or pjrt
+
+    @property
+    def is_one_program(self):
+        """Whether all replicas are one program, which XLA compiles as a whole."""
+        return self.hardware == 'tpu' or self.runtime == 'pjrt'
 
     @property
     def replicas(self):
@@ -37,7 +43,7 @@ class Devices:
 
     def on_host(self):
         """A scope in which TensorFlow computes on this process's CPU; elsewhere than on a TPU, where it likes."""
-        return tf.device('CPU:0') if self.hardware == 'tpu' else contextlib.nullcontext()
+        return tf.device('CPU:0') if self.is_one_program else contextlib.nullcontext()
 
     def wait_for_all(self):
         """Returns when every worker has called it."""
@@ -48,13 +54,14 @@ class Devices:
         return f'{self.name}, {count}: {self.reason}'
 
 
-def select(strategy='auto', virtual_devices=0, tpu=''):
+def select(strategy='auto', virtual_devices=0, tpu='', runtime='auto'):
     """Returns Devices.
 
     Args:
         strategy: auto, cpu, gpu, multiworker or tpu.
         virtual_devices: N logical devices on this machine, to run N replicas without N chips; 0 is none.
         tpu: what TPUClusterResolver takes: 'local', a TPU's name or a grpc:// address. Empty: 'local'.
+        runtime: auto, tensorflow or pjrt.
 
     Raises:
         UserError: the hardware is not there, or the arguments do not fit together.
@@ -66,6 +73,9 @@ def select(strategy='auto', virtual_devices=0, tpu=''):
     if tpu and strategy not in ('auto', 'tpu'):
         raise UserError(f'`tpu` names the TPU of strategy tpu or auto. Received: tpu={tpu!r}, strategy={strategy}')
     _keep_freed_memory()
+    if runtime == 'pjrt':
+        from strategies import pjrt
+        return pjrt.select(strategy, virtual_devices)
     try:
         return chosen(virtual_devices, tpu)
     except RuntimeError as error:   # logical devices are fixed at TensorFlow's first use

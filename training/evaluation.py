@@ -91,25 +91,17 @@ class Evaluator:
         Raises:
             Stopped: a flag was raised, on any worker.
         """
-        iterator, sums, answers = iter(self._dataset), collections.defaultdict(lambda: [0., 0.]), []
-        done = 0
+        return collect(self._results(flags), self._task, self._source)
+
+    def _results(self, flags):
+        """(totals, answers) of each batch, numpy arrays."""
+        iterator, done = iter(self._dataset), 0
         while done < self._batches:
             count, started = min(self._per_call, self._batches - done), time.perf_counter()
-            totals, here = self._run(iterator, tf.constant(count))
-            if tf.nest.flatten(here):
-                answers.append(tf.nest.map_structure(lambda t: t.numpy().reshape(-1, *t.shape[2:]), here))
-            for name, (total, weight) in totals.items():
-                # Added batch by batch, so that how many are in a call changes no digit.
-                for one_total, one_weight in zip(total.numpy(), weight.numpy()):
-                    sums[name][0] += np.asarray(one_total, np.float64)
-                    sums[name][1] += np.asarray(one_weight, np.float64)
+            results = tf.nest.map_structure(lambda t: t.numpy(), self._run(iterator, tf.constant(count)))
+            yield from (tf.nest.map_structure(lambda array: array[i], results) for i in range(count))
             done += count
             self._after_call((time.perf_counter() - started) / count, flags)
-        values = self._task.results(sums)
-        if answers:      # the last batch is padded
-            whole = tf.nest.map_structure(lambda *parts: np.concatenate(parts)[:self._source.num_examples], *answers)
-            values |= self._task.compare(whole, self._source)
-        return values
 
     def _after_call(self, seconds, flags):
         """Decides how many batches the next call has, and whether there is one: the same on all workers."""
@@ -120,6 +112,23 @@ class Evaluator:
         if self._traced:      # the first call says nothing of the next
             self._per_call = max(1, min(BATCHES_PER_CALL, int(CALL_SECONDS / max(seconds, 1e-9))))
         self._traced = True
+
+
+def collect(results, task, source):
+    """(totals, answers) of each batch of a source, numpy arrays -> {name: value}."""
+    sums, answers = collections.defaultdict(lambda: [0., 0.]), []
+    for totals, here in results:
+        for name, (total, weight) in totals.items():
+            # Added batch by batch, so that how many are in a call changes no digit.
+            sums[name][0] += np.asarray(total, np.float64)
+            sums[name][1] += np.asarray(weight, np.float64)
+        if tf.nest.flatten(here):
+            answers.append(here)
+    values = task.results(sums)
+    if answers:      # the last batch is padded
+        whole = tf.nest.map_structure(lambda *parts: np.concatenate(parts)[:source.num_examples], *answers)
+        values |= task.compare(whole, source)
+    return values
 
 
 def mean_over_replicas(strategy, values):

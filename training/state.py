@@ -30,6 +30,9 @@ class TrainState:
             raise ValueError(f'Variables must have distinct paths. Received twice: '
                              f'{sorted({name for name in names if names.count(name) > 1})}')
 
+    def pull(self, *variables):
+        """Brings TensorFlow's variables, or some, up to date, where they are not the state itself (training/pjrt)."""
+
     def arrays(self):
         """{name: numpy array}, copied: training may continue while they are written."""
         return {name: _local(variable) for name, variable in self.variables.items()} | self._mean

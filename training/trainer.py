@@ -53,8 +53,9 @@ class Trainer:
                 weight_decay=training.weight_decay, ema=training.ema)
             loss_scale = LossScale() if training.precision == 'float16' else None
         batch_norm.install(self.model, training.accumulate, devices.replicas)
-        self.jit, self.jit_reason = use_jit(jit, self.model, devices.hardware, devices.replicas, total_steps)
-        self.state = TrainState(self.model, self.optimizer, loss_scale)
+        self.jit, self.jit_reason = use_jit(jit, self.model, 'tpu' if devices.is_one_program else devices.hardware,
+                                            devices.replicas, total_steps)
+        self.state = self._make_state(loss_scale)
         sums = sum_dtype(training.accumulate, devices.hardware)
         self.train_step = TrainStep(self.model, self.optimizer, task, batch_size=training.batch_size,
                                     replicas=devices.replicas, seed=training.seed, clip_norm=training.clip_norm,
@@ -69,6 +70,29 @@ class Trainer:
         self._interrupt, self._interruptible = None, False
         self.train_seconds = self.compile_seconds = self.flops_per_step = 0.
         self._timed_steps, self._timed_seconds = 0, 0.
+
+    # --- What depends on the runtime ---
+
+    def _make_state(self, loss_scale):
+        if self.devices.runtime == 'pjrt':
+            from training.pjrt.state import PjrtState
+            return PjrtState(self.devices, self.model, self.optimizer, loss_scale)
+        return TrainState(self.model, self.optimizer, loss_scale)
+
+    def _make_runner(self, dataset_fn):
+        arguments = self.train_step, dataset_fn, self.step, self._interrupt.flags, self.banned
+        if self.devices.runtime == 'pjrt':
+            from training.pjrt.runner import PjrtRunner
+            return PjrtRunner(self.devices, self.state, *arguments)
+        return StepRunner(self.devices.strategy, *arguments)
+
+    def _make_evaluator(self, *arguments):
+        if self.devices.runtime == 'pjrt':
+            from training.pjrt.evaluation import PjrtEvaluator
+            return PjrtEvaluator(self.devices, self.state, self.evaluation_step, *arguments)
+        return Evaluator(self.devices.strategy, self.evaluation_step, *arguments)
+
+    # --- Its state ---
 
     @property
     def examples_per_second(self):
@@ -107,7 +131,7 @@ class Trainer:
     def count_flops(self, batch):
         """Sets `flops_per_step`: all replicas' forward and backward passes. batch: the TensorSpecs of a replica's."""
         # Those that this process traces: a TPU's replicas are one program.
-        replicas = 1 if self.devices.hardware == 'tpu' else self.devices.replicas // self.devices.workers
+        replicas = 1 if self.devices.is_one_program else self.devices.replicas // self.devices.workers
 
         @tf.function
         def everywhere(batch, step, first_row):
@@ -122,7 +146,7 @@ class Trainer:
 
         It raises Stopped after SIGTERM, Ctrl-C or max_minutes, on all workers.
         """
-        evaluate = Evaluator(self.devices.strategy, self.evaluation_step, dataset_fn, batches, source)
+        evaluate = self._make_evaluator(dataset_fn, batches, source)
 
         def averaged():
             with self._interrupts(), self.state.averaged():
@@ -165,8 +189,7 @@ class Trainer:
         due = (options.log_every, self.training.eval_every, options.checkpoint_every, self.training.average_every)
         try:
             with self._interrupts():
-                self._runner = StepRunner(self.devices.strategy, self.train_step, dataset_fn, self.step,
-                                          self._interrupt.flags, self.banned)
+                self._runner = self._make_runner(dataset_fn)
                 if options.on_nan == 'rollback' and not self.step:
                     self._save()
                 if not self._evaluation_due or self._evaluate_and_save(evaluate=True, save=True):
@@ -200,6 +223,7 @@ class Trainer:
             self.state.add_to_mean(count)
         last = self.step == self.total_steps
         if last or self.step % self._options.log_every == 0:
+            self.state.pull(self.optimizer.iterations)
             rate = float(tf.convert_to_tensor(self.optimizer.learning_rate))
             self._log.interval(self.step, rate, self.train_seconds)
         if last and not self._updates():      # it counts updates, also those before a resume
@@ -211,6 +235,7 @@ class Trainer:
 
     def _updates(self):
         """How many updates the optimizer has made; equal on all replicas."""
+        self.state.pull(self.optimizer.iterations)
         counter = self.optimizer.iterations.value
         return int(getattr(counter, 'values', (counter,))[0])
 

@@ -36,12 +36,23 @@ def portable(hlo, exact=False):
     Raises:
         CannotCompile: an operation is one of this machine's own library.
     """
+    function, replaced = exported(hlo, exact)
+    return bytes(function.serialize()), replaced
+
+
+def exported(hlo, exact=False):
+    """As `portable`, before it is serialized: a jax.export.Exported.
+
+    Where the HLO is of several replicas, they are the devices of a mesh within jax.shard_map: jax numbers them as the
+    partitions of one replica.
+    """
     import jax
     from jaxlib.mlir.dialects import stablehlo
     with compiler.stablehlo(hlo) as module:
         _refuse_foreign(module)
         if exact:
             _make_exact(module)
+        _number_by_partition(module)
         [main] = [op for op in module.body.operations if op.attributes['sym_name'].value == 'main']
         inputs, outputs = ([_aval(t) for t in types] for types in (main.type.inputs, main.type.results))
         replaced = _replaced(module)
@@ -52,7 +63,22 @@ def portable(hlo, exact=False):
     frame = jax.export.export(
         jax.jit(lambda *_: tuple(jax.numpy.zeros(a.shape, a.dtype) for a in outputs), keep_unused=True),
         disabled_checks=[jax.export.DisabledSafetyCheck.platform()])(*inputs)
-    return bytes(dataclasses.replace(frame, mlir_module_serialized=body).serialize()), replaced
+    return dataclasses.replace(frame, mlir_module_serialized=body), replaced
+
+
+def _number_by_partition(module):
+    """Replicas -> partitions, in the operations of strategies/preflight/replicas.py."""
+    from jaxlib.mlir import ir
+    from jaxlib.mlir.dialects import stablehlo
+    for channel, reduction in enumerate(compiler.operations(module.operation, 'stablehlo.all_reduce'), start=1):
+        reduction.attributes['channel_handle'] = ir.Attribute.parse(
+            f'#stablehlo.channel_handle<handle = {channel}, type = 1>')
+        reduction.attributes['use_global_device_ids'] = ir.UnitAttr.get()
+    for number in list(compiler.operations(module.operation, 'stablehlo.replica_id')):
+        with ir.InsertionPoint(number):
+            partition = stablehlo.PartitionIdOp(loc=number.location)
+        number.results[0].replace_all_uses_with(partition.results[0])
+        number.erase()
 
 
 def _aval(ranked):

@@ -1,0 +1,65 @@
+"""Exact evaluation on the devices of a mesh: as training/evaluation.py, one launch per batch."""
+
+import jax
+import numpy as np
+import tensorflow as tf
+
+from errors import Stopped
+from training import interrupt
+from training.evaluation import collect
+from training.pjrt.program import lower
+
+ASKED = 8      # batches between two looks at the flags: all hosts look together
+
+
+class PjrtEvaluator:
+    """As training.evaluation.Evaluator. devices: a strategies.pjrt.PjrtDevices. state: a PjrtState."""
+
+    def __init__(self, devices, state, step, dataset_fn, batches, source):
+        self._devices, self._state, self._step = devices, state, step
+        self._dataset_fn, self._batches, self._source = dataset_fn, batches, source
+        self._program = None
+
+    def __call__(self, flags=None):
+        """Returns {name: value}. Raises Stopped where a flag was raised, on any host."""
+        if self._program is None:
+            self._lower()
+        return collect(self._results(flags), self._step.task, self._source)
+
+    def _lower(self):
+        self._structure = []
+
+        def replica(*batch):
+            outputs = self._devices.strategy.run(self._step, args=batch)
+            self._structure[:] = [tf.nest.map_structure(lambda t: 0, outputs)]
+            return tf.nest.flatten(outputs)
+        program = lower(replica, *self._devices.element_spec(self._dataset_fn))
+
+        def everywhere(batch, state):
+            outputs = program.call(*(field[0] for field in batch), *state)
+            return [outputs[i] for i in program.results]
+        self._launch = jax.jit(jax.shard_map(everywhere, mesh=self._devices.mesh, check_vma=False, out_specs=jax.P(),
+                                             in_specs=(jax.P(None, 'replica'), jax.P())))
+        self._program = program
+
+    def _results(self, flags):
+        """(totals, answers) of each batch, one behind the devices."""
+        slices = self._dataset_fn(self._devices.input_context()).batch(self._devices.local).prefetch(2)
+        state, before = self._state.values(self._program.captured), None
+        for number, fields in enumerate(slices):
+            if flags is not None and number % ASKED == 0:
+                self._stop_if_asked(flags)
+            batch = [self._devices.put_block(field.numpy(), 1) for field in tf.nest.flatten(fields)]
+            here = self._launch(batch, state)
+            if before is not None:
+                yield self._arrays(before)
+            before = here
+        yield self._arrays(before)
+
+    def _arrays(self, outputs):
+        flat = [np.asarray(output.addressable_data(0)) for output in outputs]
+        return tf.nest.pack_sequence_as(self._structure[0], flat)
+
+    def _stop_if_asked(self, flags):
+        if stopped_by := interrupt.cause(self._devices.sum_over_hosts(flags.numpy())):
+            raise Stopped(stopped_by)

@@ -1,0 +1,146 @@
+"""The loop's steps, several per launch of one program, whose batches are sent ahead."""
+
+import time
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import tensorflow as tf
+
+from training.loop import NEVER, Call
+from training.pjrt.program import lower
+
+BLOCK = 16                   # at most: steps whose batches are sent together
+BLOCK_BYTES = 64 * 2 ** 20   # at most: per host
+LAUNCH_SECONDS = 0.25        # about as long as a launch lasts, at most: a signal waits for the end of one
+
+
+class PjrtRunner:
+    """As training.loop.StepRunner, on the devices of a mesh.
+
+    Args:
+        devices: a strategies.pjrt.PjrtDevices. state: a PjrtState.
+        step, dataset_fn, start_step, flags, banned: as StepRunner.
+    """
+
+    def __init__(self, devices, state, step, dataset_fn, start_step, flags, banned=()):
+        self._devices, self._state, self.step, self._dataset_fn = devices, state, step, dataset_fn
+        self._flags, self._spec = flags, devices.element_spec(dataset_fn(0))
+        self._length = _block_length(self._spec, devices.local)
+        specs = (self._spec, tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.bool),
+                 tf.TensorSpec([flags.shape[0] + 1]))      # the last is how long a step takes, as the chief measured it
+        self.program = lower(self._replica, *specs)
+        self._launch = self._compiled()
+        self._measured = self._step_seconds = 0.      # seconds per step, here and on the chief
+        self.seek(start_step, banned)
+
+    def _replica(self, batch, number, allowed, flags):
+        totals, flags = self._devices.strategy.run(self.step, args=(batch, number, allowed, flags))
+        return [tf.stack(pair) for pair in (totals[name] for name in self.step.totals_names)], flags
+
+    def _compiled(self):
+        """A jax function (state, block, first step, allowed [K], low, high, flags) -> (state, totals [K, N, 2], flags).
+
+        Steps `low` to `high` of a block of K are run. The state is donated.
+        """
+        program, length, names = self.program, self._length, len(self.step.totals_names)
+
+        def replica(state, block, first, allowed, low, high, flags):
+            def one(i, carry):
+                state, totals, _ = carry
+                outputs = program.call(*(field[i] for field in block), first + i, allowed[i], flags[0], *state)
+                state = [outputs[program.updates[j]] if j in program.updates else s for j, s in enumerate(state)]
+                *results, raised = (outputs[j] for j in program.results)
+                return state, totals.at[i].set(jax.numpy.stack(results)), raised
+            start = state, jax.numpy.zeros([length, names, 2], np.float32), jax.numpy.zeros_like(flags[0])
+            return jax.lax.fori_loop(low, high, one, start)
+        whole, split, block = jax.P(), jax.P('replica'), jax.P(None, 'replica')
+        everywhere = jax.shard_map(
+            replica, mesh=self._devices.mesh, check_vma=False, out_specs=(whole, whole, whole),
+            in_specs=(whole, block, whole, whole, whole, whole, split))
+        return jax.jit(everywhere, donate_argnums=0)
+
+    def seek(self, step, banned=()):
+        """Goes to a step. banned: steps whose batches change nothing."""
+        self._banned, self.next_step, self._block_step = set(banned), step, step
+        self._blocks = self._read(step, self._length)
+        self._block = next(self._blocks)
+
+    def _read(self, step, length):
+        """Blocks of the batches of the steps from `step` on, `length` each, on their way to the devices."""
+        slices = self._dataset_fn(step)(self._devices.input_context())
+        for fields in slices.batch(length * self._devices.local, drop_remainder=True).prefetch(2):
+            yield [self._devices.put_block(field.numpy(), length) for field in tf.nest.flatten(fields)]
+
+    def __call__(self, count):
+        """Runs `count` steps, or fewer if a flag was raised. Returns a Call."""
+        start, end, launches, waited = self.next_step, self.next_step + count, [], 0.
+        raised, began = np.zeros(self._flags.shape[0]), time.perf_counter()
+        while self.next_step < end and not raised.any():
+            launches.append(self._start(end))
+            waited += self._advance()
+            if len(launches) > 1:      # one launch ahead of the devices, and no more
+                raised = launches[-2].flags()[:-1]
+        *flags, seconds = launches[-1].flags()
+        steps = self.next_step - start
+        self._measured, self._step_seconds = (time.perf_counter() - began) / steps, seconds
+        totals = np.concatenate([launch.totals() for launch in launches])                    # [steps, N, 2]
+        return self._call(start, totals.astype(np.float64), waited / steps, np.maximum(raised, flags))
+
+    def _start(self, end):
+        """Launches the next steps, up to `end`, and within the block that is on the devices."""
+        low = self.next_step - self._block_step
+        wanted = max(1, int(LAUNCH_SECONDS / self._step_seconds)) if self._step_seconds else 1
+        high = min(low + wanted, self._length, end - self._block_step)
+        allowed = np.array([self._block_step + i not in self._banned for i in range(self._length)])
+        # How long a step takes counts once: all hosts have it from the chief, and launch the same number of steps.
+        flags = np.zeros([self._devices.local, self._flags.shape[0] + 1], np.float32)
+        flags[:, :-1] = self._flags.numpy()
+        flags[0, -1] = self._measured if self._devices.is_chief else 0.
+        captured = self.program.captured
+        state, totals, raised = self._launch(self._state.values(captured), self._block, np.int64(self._block_step),
+                                             allowed, np.int32(low), np.int32(high), self._devices.put_rows(flags))
+        self._state.take(captured, {i: state[i] for i in self.program.updates})
+        self.next_step = self._block_step + high
+        return _Launch(low, high, totals, raised)
+
+    def _advance(self):
+        """Sends the next block after the last step of one. Returns the seconds that this took."""
+        began = time.perf_counter()
+        if self.next_step == self._block_step + self._length:
+            self._block, self._block_step = next(self._blocks), self.next_step
+        return time.perf_counter() - began
+
+    def _call(self, start, totals, waited, flags):
+        skipped = totals[:, self.step.totals_names.index('skipped'), 0] > 0
+        bad = [start + i for i in range(len(totals)) if skipped[i] and start + i not in self._banned]
+        run = 0
+        while run < len(totals) and start + len(totals) - 1 - run in bad:
+            run += 1
+        sums = {name: [0., 0.] for name in self.step.totals_names}
+        for one in totals:      # one after the other, so that how many are in a call changes no digit
+            for name, (total, weight) in zip(sums, one):
+                sums[name][0] += total
+                sums[name][1] += weight
+        return Call(len(totals), {name: (float(total), float(weight)) for name, (total, weight) in sums.items()},
+                    waited, [float(flag) for flag in flags], bad[0] if bad else NEVER, run)
+
+
+class _Launch(NamedTuple):
+    """Steps `low` to `high` of a block, which may still be computed."""
+    low: int
+    high: int
+    all_totals: object
+    all_flags: object
+
+    def totals(self):
+        return np.asarray(self.all_totals.addressable_data(0))[self.low:self.high]
+
+    def flags(self):
+        """float [F + 1], those of the last of the steps."""
+        return np.asarray(self.all_flags.addressable_data(0))
+
+
+def _block_length(spec, replicas):
+    size = replicas * sum(field.shape.num_elements() * field.dtype.size for field in tf.nest.flatten(spec))
+    return max(1, min(BLOCK, BLOCK_BYTES // max(size, 1)))
