@@ -43,9 +43,9 @@ class Interrupt:
         if self._seconds:
             self._alarm.start()
         if threading.current_thread() is threading.main_thread():     # Python takes handlers only there
-            self._read, self._write = socket.socketpair()
+            read, self._write = socket.socketpair()      # the thread's own: it may outlive this opening
             self._write.setblocking(False)
-            threading.Thread(target=self._listen, daemon=True).start()
+            threading.Thread(target=self._listen, args=[read], daemon=True).start()
             self._wakeup = signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
             self._before = {s: signal.signal(s, self._handle) for s in (signal.SIGINT, signal.SIGTERM)}
         return self
@@ -71,12 +71,12 @@ class Interrupt:
         finally:
             timer.cancel()
 
-    def _listen(self):
-        while number := self._read.recv(1):
+    def _listen(self, read):
+        while number := read.recv(1):
             name = signal.Signals(number[0]).name
             if name in CAUSES:
                 self._set(CAUSES.index(name))
-        self._read.close()
+        read.close()
 
     def _handle(self, number, _):
         if number == signal.SIGINT:
