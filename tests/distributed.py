@@ -1,7 +1,7 @@
 """Runs on 1 to 8 replicas, for the equality tests: python -m tests.distributed WHAT DEVICES OUT [NAMES]
 
     WHAT      cases (one small model, many ways to train it) or models (those of the documents, on their data)
-    DEVICES   N virtual devices, or WxN: W workers of N devices each
+    DEVICES   N virtual devices, or WxN: W workers of N devices each; pjrt:N the same by jax's runtime
     OUT       folder; each worker writes what it has after each run to OUT/WORKER.npz
 
 A process for each, because a failed collective poisons its process, and logical devices are fixed at its start.
@@ -28,7 +28,6 @@ from strategies import cluster, selection
 from strategies.workers import launch
 from tasks.task import Task, weighted
 from training import randomness
-from training.loop import StepRunner
 from training.trainer import Trainer
 
 B, F = 16, 4
@@ -109,7 +108,7 @@ def run(devices, jit='off', spoil=None, steps=6, batch_norm=False, **overrides):
                                                       'clip_norm': 0.3, 'ema': 0.9, **overrides})
     task = Squares()
     trainer = Trainer(training, devices, task, lambda: build(batch_norm), total_steps=steps, workdir='unused', jit=jit)
-    runner = StepRunner(devices.strategy, trainer.train_step, lambda start: slices(start, spoil), 0)
+    runner = trainer.runner(lambda start: slices(start, spoil), 0)
     return trainer, task.results(runner(steps).totals)
 
 
@@ -183,7 +182,7 @@ def models(devices, *settings):
             batches = parts.Batches(recipe, dataset, task, devices.replicas)
             trainer, _ = parts.make_trainer(recipe, batches.rows, task, devices, Workdir('unused'),
                                             'on' if setting == 'xla' else 'off')
-            StepRunner(devices.strategy, trainer.train_step, batches.training, 0)(recipe.training.steps)
+            trainer.runner(batches.training, 0)(recipe.training.steps)
             out[f'{name}, {setting}'] = state(trainer)
             if setting == '8 micro-batches' and devices.replicas < 8:     # tracing a decoder 8 times takes a minute
                 values = evaluated(trainer, dataset, task, recipe.training.batch_size)
@@ -212,6 +211,7 @@ def evaluated(trainer, dataset, task, batch_size):
 def state(trainer):
     """{'state/NAME': array}; the copies of all of this worker's replicas must be equal bit for bit."""
     out = {}
+    trainer.state.pull()
     for name, variable in trainer.state.variables.items():
         first, *others = [np.array(v) for v in getattr(variable, 'values', (variable,))]
         for other in others:
@@ -231,11 +231,12 @@ def collectives(trainer, dataset_fn):
 
 
 def main(what, where, out, *names):
-    workers, _, local = where.rpartition('x')
+    runtime, _, where_ = where.rpartition(':')
+    workers, _, local = where_.rpartition('x')
     if workers and 'TF_CONFIG' not in os.environ:
         sys.exit(launch([sys.executable, '-m', 'tests.distributed', what, where, out, *names], int(workers)))
-    devices = selection.select('multiworker' if workers else 'cpu', virtual_devices=int(local))
-    randomness.make_deterministic()
+    devices = selection.select('multiworker' if workers and not runtime else 'cpu', int(local), runtime=runtime or 'auto')
+    randomness.make_deterministic('tpu' if runtime else 'cpu')
     results = {'cases': cases, 'models': models}[what](devices, *names)
     pathlib.Path(out).mkdir(parents=True, exist_ok=True)
     np.savez(f'{out}/{cluster.task()[1] if workers else 0}.npz',

@@ -79,12 +79,12 @@ class Trainer:
             return PjrtState(self.devices, self.model, self.optimizer, loss_scale)
         return TrainState(self.model, self.optimizer, loss_scale)
 
-    def _make_runner(self, dataset_fn):
-        arguments = self.train_step, dataset_fn, self.step, self._interrupt.flags, self.banned
+    def runner(self, dataset_fn, *arguments):
+        """The loop's steps on these devices. The arguments are those of a StepRunner from its `start_step` on."""
         if self.devices.runtime == 'pjrt':
             from training.pjrt.runner import PjrtRunner
-            return PjrtRunner(self.devices, self.state, *arguments)
-        return StepRunner(self.devices.strategy, *arguments)
+            return PjrtRunner(self.devices, self.state, self.train_step, dataset_fn, *arguments)
+        return StepRunner(self.devices.strategy, self.train_step, dataset_fn, *arguments)
 
     def _make_evaluator(self, *arguments):
         if self.devices.runtime == 'pjrt':
@@ -189,7 +189,7 @@ class Trainer:
         due = (options.log_every, self.training.eval_every, options.checkpoint_every, self.training.average_every)
         try:
             with self._interrupts():
-                self._runner = self._make_runner(dataset_fn)
+                self._runner = self.runner(dataset_fn, self.step, self._interrupt.flags, self.banned)
                 if options.on_nan == 'rollback' and not self.step:
                     self._save()
                 if not self._evaluation_due or self._evaluate_and_save(evaluate=True, save=True):

@@ -40,7 +40,18 @@ class _Replica(tf.distribute.ReplicaContext):
     def all_reduce(self, reduce_op, value, options=None):
         if tf.distribute.ReduceOp(getattr(reduce_op, 'value', reduce_op)) != tf.distribute.ReduceOp.SUM:
             raise ValueError(f'`reduce_op` must be SUM. Received: reduce_op={reduce_op}')
+        return tf.nest.map_structure(self._sum, value)
+
+    def _sum(self, t):
         everyone = tf.constant([list(range(self.num_replicas_in_sync))], tf.int32)
-        return tf.nest.map_structure(
-            lambda t: gen_xla_ops.xla_all_reduce(input=t, group_assignment=everyone, reduce_op='Add',
-                                                 mode='CrossReplica'), value)
+        if t.dtype == tf.float64:
+            # XLA's operation takes none here. A slot per replica for the halves of its bits, of which sums are exact.
+            bits = tf.bitcast(t, tf.uint32)                                                 # [..., 2]
+            mine = tf.reshape(tf.range(self.num_replicas_in_sync) == self.replica_id_in_sync_group,
+                              [-1] + [1] * bits.shape.rank)
+            bits = tf.where(mine, bits[None], tf.zeros([], tf.uint32))                      # [R, ..., 2]
+            return tf.reduce_sum(tf.bitcast(self._all_reduce(bits, everyone), tf.float64), axis=0)
+        return self._all_reduce(t, everyone)
+
+    def _all_reduce(self, t, everyone):
+        return gen_xla_ops.xla_all_reduce(input=t, group_assignment=everyone, reduce_op='Add', mode='CrossReplica')

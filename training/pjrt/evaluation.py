@@ -44,9 +44,9 @@ class PjrtEvaluator:
 
     def _results(self, flags):
         """(totals, answers) of each batch, one behind the devices."""
-        slices = self._dataset_fn(self._devices.input_context()).batch(self._devices.local).prefetch(2)
+        slices = self._dataset_fn(self._devices.input_context()).take(self._batches * self._devices.local)
         state, before = self._state.values(self._program.captured), None
-        for number, fields in enumerate(slices):
+        for number, fields in enumerate(slices.batch(self._devices.local).prefetch(2)):
             if flags is not None and number % ASKED == 0:
                 self._stop_if_asked(flags)
             batch = [self._devices.put_block(field.numpy(), 1) for field in tf.nest.flatten(fields)]

@@ -23,12 +23,13 @@ class PjrtRunner:
         step, dataset_fn, start_step, flags, banned: as StepRunner.
     """
 
-    def __init__(self, devices, state, step, dataset_fn, start_step, flags, banned=()):
+    def __init__(self, devices, state, step, dataset_fn, start_step, flags=None, banned=()):
         self._devices, self._state, self.step, self._dataset_fn = devices, state, step, dataset_fn
-        self._flags, self._spec = flags, devices.element_spec(dataset_fn(0))
+        self._flags = tf.Variable(tf.zeros([1])) if flags is None else flags
+        self._spec = devices.element_spec(dataset_fn(start_step))
         self._length = _block_length(self._spec, devices.local)
         specs = (self._spec, tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.bool),
-                 tf.TensorSpec([flags.shape[0] + 1]))      # the last is how long a step takes, as the chief measured it
+                 tf.TensorSpec([self._flags.shape[0] + 1]))      # the last is how long a step takes, as the chief measured it
         self.program = lower(self._replica, *specs)
         self._launch = self._compiled()
         self._measured = self._step_seconds = 0.      # seconds per step, here and on the chief
