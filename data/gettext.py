@@ -51,6 +51,7 @@ def main():
     arguments = parser.parse_args()
     try:
         print(write_corpus(arguments.language, arguments.folder, arguments.data_dir))
+        print('note: each catalog has the licence of its program, mostly GPL; see docs/data.md before you pass this on')
     except UserError as error:
         return _fail(error, USAGE)
     except OSError as error:
