@@ -62,7 +62,7 @@ def run(recipe, options=Options(), name='run', note=None):
 
 def _train(recipe, options, name, note, workdir, devices):
     """Stages 3 to 8, on the devices. Several workers do the same in step; only the chief touches the run's folder."""
-    from experiment import export, parts
+    from experiment import export, parts, shown
 
     # 3. The data, and what its outputs mean.
     recipe = workdir.resumed_recipe(recipe).resolved(devices.hardware)
@@ -81,11 +81,16 @@ def _train(recipe, options, name, note, workdir, devices):
         _print_head(name, note, workdir, recipe, devices, dataset, batches, trainer, jit_reason, started)
 
     with parts.data_errors(dataset):
+        if devices.is_chief:
+            shown.start(workdir, recipe, task, batches, trainer.step)
+
         # 5. The loop.
         trainer.train(batches.training, trainer.evaluator(*batches.evaluation('validation')), batches.examples, options)
 
         # 6. Exact evaluation.
         values = trainer.evaluator(*batches.evaluation('test'))()
+        if devices.is_chief:
+            shown.end(workdir, recipe, trainer, dataset.test, values)
 
     # 7. The export, rebuilt without the strategy, and checked.
     results = _results(recipe, devices, dataset, trainer, values)

@@ -55,6 +55,11 @@ class Batches:
         return pipeline.training_slices(self.rows, self._task.batch, batch_size=self._training.batch_size,
                                         seed=self._training.seed, start_step=start_step)
 
+    def first(self, count):
+        """(x, y, weights) of the first rows of step 0's batch, at most `count`."""
+        return pipeline.first_rows(self.rows, self._task.batch, batch_size=self._training.batch_size,
+                                   seed=self._training.seed, count=count)
+
     @property
     def spec(self):
         """What a replica is given in a step: nested TensorSpecs of (x, y, weights)."""

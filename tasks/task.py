@@ -11,6 +11,7 @@ from data.rows import of as rows_of
 from errors import UserError
 
 TOGETHER = 256      # texts that a model is asked about at a time
+SHOWN = 16          # examples in TensorBoard
 
 
 class Task:
@@ -105,6 +106,16 @@ class Task:
     def compare(self, answers, source):
         """The answers to all examples of a source, arrays [N, ...] in order, on the host -> {metric: value}."""
         raise NotImplementedError
+
+    # --- TensorBoard: {name: float images [N, H, W, C] in 0 to 1; or a table, [[text]] with its head first} ---
+
+    def show_inputs(self, x):
+        """What a person may see of the first rows of the first training batch, as the model is given them."""
+        return {}
+
+    def show_answers(self, model, source):
+        """What a person may see of the trained model's answers to some examples of a source."""
+        return {}
 
     # --- Serving, people ---
 
