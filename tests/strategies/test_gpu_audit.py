@@ -146,6 +146,7 @@ def test_xla_is_given_no_scatter_for_a_gpu(name):
         assert not trainer.jit and reason in trainer.jit_reason
     else:
         assert trainer.jit and scatters(trainer, batches) == 0
+        assert audit(operations(trainer.evaluation_step, batches.evaluation_spec)) == []      # of the same model
 
 
 @pytest.mark.slow
