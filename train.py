@@ -51,26 +51,27 @@ def run(recipe, options=Options(), name='run', note=None):
         from strategies import selection
         from training import randomness
     devices = selection.select(options.strategy, options.virtual_devices, options.tpu)
-    randomness.make_deterministic(devices.hardware)
+    deterministic = randomness.make_deterministic(devices.hardware, options.deterministic)
 
     try:
         with selection.worker_errors(devices):
-            return _train(recipe, options, name, note, workdir, devices)
+            return _train(recipe, options, name, note, workdir, devices, deterministic)
     finally:
         workdir.unlock()
 
 
-def _train(recipe, options, name, note, workdir, devices):
+def _train(recipe, options, name, note, workdir, devices, deterministic):
     """Stages 3 to 8, on the devices. Several workers do the same in step; only the chief touches the run's folder."""
     from experiment import export, parts, shown
 
     # 3. The data, and what its outputs mean.
-    recipe = workdir.resumed_recipe(recipe).resolved(devices.hardware)
+    recipe = workdir.resumed_recipe(recipe).resolved(devices.hardware, devices.bfloat16)
     dataset, task = parts.open_data(recipe, options.data_dir, weights.tokenizer(recipe, workdir))
     batches = parts.Batches(recipe, dataset, task, devices.replicas)
 
     # 4. The model under the strategy's scope, at the newest checkpoint if there is one.
-    trainer, jit_reason = parts.make_trainer(recipe, batches.rows, task, devices, workdir, options.jit)
+    trainer, jit_reason = parts.make_trainer(
+        recipe, batches.rows, task, devices, workdir, options.jit, deterministic)
     trainer.count_flops(batches.spec)
     found = weights.find(trainer, recipe, workdir) if devices.is_chief else None
     if devices.is_chief:
@@ -118,6 +119,9 @@ def _print_head(name, note, workdir, recipe, devices, dataset, batches, trainer,
     print(f'model     {recipe.model.kind}, {trainer.model.count_params():,} parameters, {precision}; {jit}')
     print(f'step      {trainer.flops_per_step / 1e9:,.3f} GFLOP; global batch {batch} = '
           f'{devices.replicas} x {batch // devices.replicas}')
+    if not trainer.deterministic:
+        print('bits      steps of this run are not deterministic (--deterministic=off): equal runs may end with other '
+              'bits')
     if started:
         print(f'weights   {started}')
     print(f'workdir   {workdir.path}, ' + (f'resuming at step {trainer.step:,}' if trainer.step else 'a new run') +
@@ -135,6 +139,9 @@ def _results(recipe, devices, dataset, trainer, values):
             'eval': values, 'best': trainer.best, 'weights_sha256': trainer.state.sha256(),
             'train_seconds': trainer.train_seconds, 'compile_seconds': trainer.compile_seconds,
             'examples_per_second': trainer.examples_per_second, 'flops_per_step': trainer.flops_per_step,
+            'deterministic': trainer.deterministic,
+            'tensor_float_32': (devices.hardware == 'gpu'
+                                and tf.config.experimental.tensor_float_32_execution_enabled()),
             'versions': {'python': platform.python_version(), 'tensorflow': tf.__version__,
                          'keras': keras.__version__, 'numpy': numpy.__version__}}
 

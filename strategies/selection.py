@@ -11,7 +11,7 @@ import os
 import tensorflow as tf
 
 from errors import RunError, UserError, lookup
-from strategies import cluster, diagnosis, doctor
+from strategies import cluster, diagnosis, doctor, gpu
 from strategies.tpu import bring_up
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3      # of glibc's malloc.h
@@ -26,6 +26,7 @@ class Devices:
     strategy: tf.distribute.Strategy
     workers: int = 1
     is_chief: bool = True
+    bfloat16: bool = False      # whether these are GPUs that compute in bfloat16 where the precision is auto
 
     @property
     def replicas(self):
@@ -109,20 +110,20 @@ def _cpu(virtual_devices, _, found='asked for'):
 
 
 def _gpu(virtual_devices, _):
-    gpus = tf.config.list_physical_devices('GPU')
+    gpus = gpu.visible()
     if not gpus:
         built = 'can use' if tf.test.is_built_with_cuda() else 'is not built for'
         raise UserError(f'`strategy` gpu needs a GPU that TensorFlow sees; found none (TensorFlow {tf.__version__} '
                         f'{built} CUDA). On Linux with an NVIDIA driver: pip install "tensorflow[and-cuda]". '
                         'Received: strategy=gpu')
     if virtual_devices > 1:
-        names = _split_device('GPU', virtual_devices)
-        return Devices('gpu', 'gpu', f'{virtual_devices} virtual devices on the first GPU',
-                       tf.distribute.MirroredStrategy(names))
-    for gpu in gpus:
-        tf.config.experimental.set_memory_growth(gpu, True)
+        memory = gpu.share(virtual_devices)
+        names = _split_device('GPU', virtual_devices, memory_limit=memory)
+        return Devices('gpu', 'gpu', f'{virtual_devices} virtual devices of {memory:,} MiB on the first GPU',
+                       tf.distribute.MirroredStrategy(names), bfloat16=gpu.have_bfloat16())
+    gpu.grow_memory()
     return Devices('gpu', 'gpu', f'TensorFlow sees {len(gpus)} GPU' + ('s' if len(gpus) > 1 else ''),
-                   tf.distribute.MirroredStrategy())
+                   tf.distribute.MirroredStrategy(), bfloat16=gpu.have_bfloat16())
 
 
 def _multiworker(virtual_devices, _, found='asked for'):
@@ -132,12 +133,18 @@ def _multiworker(virtual_devices, _, found='asked for'):
                         f'this one: {cluster.EXAMPLE}; or Slurm\'s srun, or --num_workers on one machine. '
                         'Received: TF_CONFIG unset or without workers')
     kind, index = cluster.task()
-    gpus = tf.config.list_physical_devices('GPU')
-    if virtual_devices > 1:
-        _split_device('GPU' if gpus else 'CPU', virtual_devices)
+    gpus = gpu.visible()
+    if virtual_devices > 1 and gpus:
+        _split_device('GPU', virtual_devices, memory_limit=gpu.share(virtual_devices))
+    elif virtual_devices > 1:
+        _split_device('CPU', virtual_devices)
+    else:
+        gpu.grow_memory()
     strategy = cluster.make_strategy(0 if gpus else virtual_devices)
+    # One precision for all: that of the chief's GPUs.
+    bfloat16 = bool(cluster.from_chief(strategy, b'1' if gpu.have_bfloat16() else b'')) if gpus else False
     return Devices('multiworker', 'gpu' if gpus else 'cpu', f'{found}; this is {kind} {index} of {workers}', strategy,
-                   workers=workers, is_chief=cluster.is_chief())
+                   workers=workers, is_chief=cluster.is_chief(), bfloat16=bfloat16)
 
 
 def _tpu(virtual_devices, tpu, found='asked for'):
@@ -161,10 +168,9 @@ def _keep_freed_memory():
         mallopt(M_TOP_PAD, 2 ** 26)
 
 
-def _split_device(device_type, count):
-    """Makes `count` logical devices of the first physical one; returns their names."""
+def _split_device(device_type, count, **share):
+    """Makes `count` logical devices of the first physical one; returns their names. share: of each, of a GPU's."""
     device = tf.config.list_physical_devices(device_type)[0]
-    share = {'memory_limit': 2048} if device_type == 'GPU' else {}    # MiB; a GPU must be told, a CPU shares
     tf.config.set_logical_device_configuration(
         device, [tf.config.LogicalDeviceConfiguration(**share) for _ in range(count)])
     return [f'{device_type}:{i}' for i in range(count)]

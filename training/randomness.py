@@ -12,8 +12,10 @@ import keras
 import tensorflow as tf
 from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 from tensorflow.python.eager import context as tensorflow_context
+from tensorflow.python.framework import config as tensorflow_config
 
 from draws import Draws
+from errors import UserError
 
 _current = threading.local()   # MirroredStrategy traces each replica in a thread of its own
 
@@ -69,11 +71,27 @@ def _next_draw(path):
     return draws, f'{path} {counts[path]}'
 
 
-def make_deterministic(hardware='cpu'):
-    """Equal inputs give equal bits (E2), in this process, from now on, on this hardware."""
+def make_deterministic(hardware='cpu', choice='auto'):
+    """Equal inputs give equal bits (E2), in this process, from now on, on this hardware; not where choice is off.
+
+    Returns:
+        bool, whether they do.
+
+    Raises:
+        UserError: choice is off, and the hardware or this process has no way to be so.
+    """
+    if choice == 'off':
+        if hardware == 'tpu':
+            raise UserError('`deterministic` off is for CPU and GPU: a TPU has equal bits at no cost. '
+                            'Received: deterministic=off, strategy=tpu')
+        if tensorflow_config.is_op_determinism_enabled():
+            raise UserError('`deterministic` off needs a process of its own: in this one determinism is on, which '
+                            'TensorFlow cannot undo. Received: deterministic=off')
+        return False
     if hardware != 'tpu':      # which is so by itself; and XLA then refuses the gradient of max-pooling
         tf.config.experimental.enable_op_determinism()
         _keep_the_order_of_sums()
+    return True
 
 
 def _keep_the_order_of_sums():

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from errors import RunError, Stopped
-from training import batch_norm, randomness
+from training import batch_norm, lookups, randomness
 from training.checkpoint import Checkpoints, decode, name_of
 from training.evaluation import EvaluationStep, Evaluator
 from training.faults import describe_step
@@ -39,9 +39,12 @@ class Trainer:
         workdir: folder for checkpoints and logs.
         recipe: the recipe's JSON, which marks the checkpoints as its own.
         jit: auto, on or off, see jit.py; the attributes `jit` and `jit_reason` say what was decided.
+        deterministic: what `randomness.make_deterministic` returned; the attribute is False also if any earlier step of
+            a resumed run was not deterministic.
     """
 
-    def __init__(self, training, devices, task, build, *, total_steps, workdir, jit='off', recipe=''):
+    def __init__(self, training, devices, task, build, *, total_steps, workdir, jit='off', recipe='',
+                 deterministic=True):
         self.training, self.devices, self.task, self.total_steps = training, devices, task, total_steps
         self.workdir = pathlib.Path(workdir)
         schedule = make_schedule(training, total_steps)
@@ -53,7 +56,11 @@ class Trainer:
                 weight_decay=training.weight_decay, ema=training.ema)
             loss_scale = LossScale() if training.precision == 'float16' else None
         batch_norm.install(self.model, training.accumulate, devices.replicas)
-        self.jit, self.jit_reason = use_jit(jit, self.model, devices.hardware, devices.replicas, total_steps)
+        self.jit, self.jit_reason = use_jit(jit, self.model, devices.hardware, devices.replicas, total_steps,
+                                            deterministic)
+        if self.jit and deterministic and devices.hardware == 'gpu':
+            lookups.install(self.model)
+        self.deterministic = deterministic
         self.state = TrainState(self.model, self.optimizer, loss_scale)
         sums = sum_dtype(training.accumulate, devices.hardware)
         self.train_step = TrainStep(self.model, self.optimizer, task, batch_size=training.batch_size,
@@ -96,6 +103,7 @@ class Trainer:
             self.best, self.banned = metadata['best'], set(metadata.get('banned', ()))
             self._interval = metadata.get('interval', {})
             self._evaluation_due = metadata.get('evaluation_due', False)
+            self.deterministic &= metadata.get('deterministic', True)
             self.resumed, self._weights = True, metadata.get('weights', '')
         return self.step
 
@@ -259,6 +267,7 @@ class Trainer:
                         'banned': sorted(self.banned), 'interval': dict(self._log.sums)}
             metadata |= {'evaluation_due': True} if self._evaluation_due else {}
             metadata |= {'weights': self._weights} if self._weights else {}
+            metadata |= {} if self.deterministic else {'deterministic': False}
             self.checkpoints.save(self.step, arrays, metadata, best=best)
 
     def _roll_back(self, bad):
