@@ -14,7 +14,7 @@ import textwrap
 from absl import app, flags, logging
 
 import recipes
-from errors import FAILED, INTERRUPTED, PREEMPTED, USAGE, RunError, Stopped, UserError
+from errors import FAILED, INTERRUPTED, PREEMPTED, USAGE, RunError, Stopped, UserError, quiet_stderr
 from settings import Options
 from settings.datasets import DATASETS
 from settings.recipe import SECTIONS, Recipe, homes, not_a_field
@@ -274,13 +274,5 @@ def quiet_tensorflow():
     if os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3') < '3':
         yield
         return
-    sys.stderr.flush()
-    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)      # written before absl's logging starts, so the level alone does not silence them
-    try:
+    with quiet_stderr():      # written before absl's logging starts, so the level alone does not silence them
         yield
-    finally:
-        sys.stderr.flush()
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(null)

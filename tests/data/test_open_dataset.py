@@ -4,6 +4,7 @@ import gzip
 import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -120,8 +121,10 @@ def test_a_data_dir_that_is_no_folder(name, tmp_path, monkeypatch):
         open_dataset(name)
 
 
-def test_tensorflow_datasets_not_installed(monkeypatch):
-    monkeypatch.setitem(sys.modules, 'tensorflow_datasets', None)
+# An empty module is what the package leaves where it is built for another protobuf.
+@pytest.mark.parametrize('module', [None, types.ModuleType('tensorflow_datasets')], ids=['missing', 'empty'])
+def test_tensorflow_datasets_cannot_be_imported(monkeypatch, module):
+    monkeypatch.setitem(sys.modules, 'tensorflow_datasets', module)
     with pytest.raises(UserError, match=r'cannot be imported.*pip install -e "\.\[tfds\]".*Did you mean digits'):
         open_dataset('digit')
 
