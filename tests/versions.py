@@ -46,7 +46,7 @@ def lowest(requirement):
     return re.sub(r'>= ?([\d.]+), ?< ?[\d.]+', r'== \1.*', requirement)
 
 
-# The versions that an environment starts with. Nothing here asks for protobuf; Colab has this one, and newer releases of
+# The versions that an environment starts with. Nothing here asks for protobuf: Colab has this one. Newer releases of
 # tensorflow-metadata say that they run beside it, and do not.
 COMBINATIONS = {
     'oldest': [*map(lowest, requirements('dev')), 'protobuf == 5.29.*', 'tensorflow-metadata == 1.17.*'],
@@ -84,7 +84,9 @@ def replaced(python, *arguments):
 
 
 def run(name, version):
-    """Makes the environment anew and runs the fast tier in it. Exits where pip or a test fails."""
+    """Makes the environment anew, runs the fast tier in it and exits with the tests' exit code."""
+    if not find(version):
+        sys.exit(f'Python {version} is not found here')
     folder = ROOT / 'build' / 'versions' / f'{name}-{version}'
     print(f'{name} on Python {version}, {find(version)}: {folder}', flush=True)
     subprocess.run([find(version), '-m', 'venv', '--clear', folder], check=True)
@@ -92,8 +94,8 @@ def run(name, version):
     install = [python, '-m', 'pip', 'install', '--quiet', '--prefer-binary']
     if COMBINATIONS[name]:
         subprocess.run([*install, *COMBINATIONS[name]], check=True)
-    if changes := replaced(python, '.[notebooks]'):
-        sys.exit(f'Installing the project replaces {changes}')
+        if changes := replaced(python, '.[notebooks]'):
+            sys.exit(f'Installing the project replaces {changes}')
     with open(folder / 'there.txt', 'w') as there:
         subprocess.run([python, '-m', 'pip', 'freeze'], check=True, stdout=there)
     subprocess.run([*install, '--constraint', there.name, '--editable', '.[dev]'], cwd=ROOT, check=True)

@@ -63,7 +63,8 @@ def test_fashion_mnist_below_data_dir(tiny_fashion):
     assert x.shape == (4, 32, 32, 3)
 
 
-@pytest.mark.parametrize('content', [b'', b'plain', gzip.compress(b'\0\0\x08\x01\0\0\0\x09abc'), gzip.compress(b'ab')])
+@pytest.mark.parametrize('content', [b'', b'plain', gzip.compress(b'\0\0\x08\x01\0\0\0\x09abc'), gzip.compress(b'ab')],
+                         ids=['empty', 'not gzip', 'other size', 'too short'])     # gzip's own bytes hold the time
 def test_a_damaged_idx_file_is_named(tiny_fashion, content):
     (tiny_fashion / fashion_mnist.FILES[1]).write_bytes(content)
     with pytest.raises(UserError, match=f'{fashion_mnist.FILES[1]} is damaged .*: delete or replace it'):
