@@ -9,7 +9,7 @@ import re
 import pytest
 
 import recipes
-from benchmarks import collect, program_torch, scatter
+from benchmarks import collect, report, scatter
 from benchmarks.translation import table
 from settings import Recipe
 from tests.conftest import ROOT, copy_project
@@ -59,7 +59,7 @@ def test_the_table_of_translations_is_the_stored_one():
 
 def test_the_table_of_programs_is_the_stored_one():
     stored = json.loads((ROOT / 'benchmarks' / 'results' / 'programs_h200.json').read_text())
-    assert program_torch.table(stored) in TEXTS['speed.md']
+    assert report.programs_table(stored) in TEXTS['speed.md']
     for row in stored['equality'].values():
         number = re.sub(r'e-0(\d)', r'e-\1', f'{row["weights_max_rel_diff"]:.1e}')
         assert number in TEXTS['speed.md'], number

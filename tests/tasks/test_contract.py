@@ -252,3 +252,15 @@ def test_gradients_are_summed_in_one_order(made):
 def test_shapes_are_static_and_a_tpu_can_run_the_step(made):
     _, task, model, rows = made
     assert tpu_rules.violations(traced_step(task, model, rows)) == []
+
+
+def test_the_axes_that_a_product_was_repeated_along_are_no_dynamic_shape():
+    @tf.function
+    def gradient(x, kernel):
+        with tf.GradientTape() as tape:
+            tape.watch(kernel)
+            y = tf.matmul(x, kernel)
+        return tape.gradient(y, kernel)
+    graph = gradient.get_concrete_function(tf.TensorSpec([2, 3, 4]), tf.TensorSpec([4, 5])).graph
+    assert 'BroadcastGradientArgs' in {op.type for op in graph.get_operations()}     # of Dense in Keras 3.13 and 3.14
+    assert tpu_rules.violations(graph) == []
