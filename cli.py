@@ -29,6 +29,7 @@ SELECTORS = {
     'model': f'Model: {", ".join(SECTIONS["model"])}. Alone, it selects the default recipe of the model.',
     'task': f'Task: {", ".join(SECTIONS["task"])}. It selects among the recipes of the model.',
     'dataset': 'Dataset. It selects the recipe made for it, if there is one, and is read in any case.'}
+NO_PATHS = ('text', 'values', 'tpu')      # flags whose values may hold ://
 LIST = 'List of all models, tasks, recipes and datasets, and of the strategies that this machine can use.'
 
 
@@ -76,6 +77,7 @@ def run(main, define, recipe=False, arguments=False, of_run=None):
 def _parse(argv, main, define, recipe, arguments, of_run):
     """Returns a function () that does what the command line asks for."""
     selected = _peek(argv, recipe, of_run)
+    _check_paths(selected)      # some are read before the other flags are known
     wanted = {name: selected[name] for name in SELECTORS if recipe}
     found = recipes.find(**wanted) if wanted.get('recipe') is not None or wanted.get('model') is not None else None
     groups = _define_recipe(*found) if found else {'what to train': _define_selectors()} if recipe else {}
@@ -88,6 +90,7 @@ def _parse(argv, main, define, recipe, arguments, of_run):
         flags.FLAGS.mark_as_parsed()
         return lambda: _print_help(groups, recipe and not found, of_run and not selected['workdir'])
     rest = _parse_all(argv, recipe, found, others)[1:]
+    _check_paths(flags.FLAGS.flag_values_dict())
     if rest and not arguments:
         raise UserError(f'`{os.path.basename(argv[0])}` takes flags only. Received: {" ".join(rest)}')
     if recipe and selected['list']:
@@ -126,6 +129,18 @@ def _parse_all(argv, recipe, found, others):
             raise
         name_of_recipe, _ = found or recipes.find()
         raise UserError(f'{not_a_field(name, f"recipe {name_of_recipe}")}. Received: {error.flagvalue}') from None
+
+
+def _check_paths(values):
+    """Refuses addresses such as gs://bucket/x, out of which a path would make a local folder `gs:`.
+
+    Every flag is looked at, so that none is forgotten. values: {name: value, or list of values}.
+    """
+    for name, value in values.items():
+        for one in value if isinstance(value, list) else [value]:
+            if name not in NO_PATHS and isinstance(one, str) and '://' in one:
+                raise UserError(f'`{name}` must be a path on this machine; a mounted bucket is one, see '
+                                f'docs/limits.md. Received: --{name}={one}')
 
 
 def _define_selectors(*but):
@@ -168,7 +183,7 @@ def run_flags(devices=True):
     """The flags of every verb that reads a run. devices: also those that choose the devices."""
     flags.DEFINE_string('workdir', None, 'Folder of a run, made by train.py.')
     flags.DEFINE_string('checkpoint', 'newest', 'Checkpoint whose weights are used: newest, best, or a step.')
-    define_flags(Options, ('data_dir', 'strategy', 'virtual_devices', 'tpu') if devices else ('data_dir',))
+    define_flags(Options, ('data_dir', 'strategy', 'virtual_devices', 'runtime', 'tpu') if devices else ('data_dir',))
 
 
 def _defined_by(define, *arguments):

@@ -31,16 +31,17 @@ def main():
         from experiment import parts, trained
         from strategies import selection
         from training import randomness
-    from training.evaluation import EvaluationStep, Evaluator
-    devices = selection.select(options.strategy, options.virtual_devices, options.tpu)
-    randomness.make_deterministic(devices.hardware)
+    from training.evaluation import EvaluationStep
+    from training.runtime import make_evaluator, make_state
+    devices = selection.select(options.strategy, options.virtual_devices, options.tpu, options.runtime)
+    randomness.make_deterministic(devices.kernels)
     with devices.strategy.scope():
         recipe, dataset, task, model, step = trained.load(
             options.workdir, args.checkpoint, options.data_dir, **search)
     source, batch_size = dataset.split(args.split), args.batch_size or recipe.training.batch_size
     pipeline.per_replica(batch_size, devices.replicas)
-    evaluate = Evaluator(devices.strategy, EvaluationStep(model, task),
-                         *parts.evaluation_batches(task, source, batch_size))
+    evaluate = make_evaluator(devices, make_state(devices, model), EvaluationStep(model, task),
+                              *parts.evaluation_batches(task, source, batch_size))
     with parts.data_errors(dataset):
         values = evaluate()
     print(json.dumps({'step': step, 'split': args.split, **values}, indent=2))

@@ -51,26 +51,27 @@ def run(recipe, options=Options(), name='run', note=None):
         from strategies import selection
         from training import randomness
     devices = selection.select(options.strategy, options.virtual_devices, options.tpu, options.runtime)
-    randomness.make_deterministic('tpu' if devices.is_one_program else devices.hardware)
+    deterministic = randomness.make_deterministic(devices.kernels, options.deterministic)
 
     try:
         with selection.worker_errors(devices):
-            return _train(recipe, options, name, note, workdir, devices)
+            return _train(recipe, options, name, note, workdir, devices, deterministic)
     finally:
         workdir.unlock()
 
 
-def _train(recipe, options, name, note, workdir, devices):
+def _train(recipe, options, name, note, workdir, devices, deterministic):
     """Stages 3 to 8, on the devices. Several workers do the same in step; only the chief touches the run's folder."""
-    from experiment import export, parts
+    from experiment import export, parts, shown
 
     # 3. The data, and what its outputs mean.
-    recipe = workdir.resumed_recipe(recipe).resolved(devices.hardware)
+    recipe = workdir.resumed_recipe(recipe).resolved(devices.hardware, devices.bfloat16)
     dataset, task = parts.open_data(recipe, options.data_dir, weights.tokenizer(recipe, workdir))
     batches = parts.Batches(recipe, dataset, task, devices.replicas)
 
     # 4. The model under the strategy's scope, at the newest checkpoint if there is one.
-    trainer, jit_reason = parts.make_trainer(recipe, batches.rows, task, devices, workdir, options.jit)
+    trainer, jit_reason = parts.make_trainer(
+        recipe, batches.rows, task, devices, workdir, options.jit, deterministic)
     trainer.count_flops(batches.spec)
     found = weights.find(trainer, recipe, workdir) if devices.is_chief else None
     if devices.is_chief:
@@ -81,11 +82,16 @@ def _train(recipe, options, name, note, workdir, devices):
         _print_head(name, note, workdir, recipe, devices, dataset, batches, trainer, jit_reason, started)
 
     with parts.data_errors(dataset):
+        if devices.is_chief:
+            shown.start(workdir, recipe, task, batches, trainer.step)
+
         # 5. The loop.
         trainer.train(batches.training, trainer.evaluator(*batches.evaluation('validation')), batches.examples, options)
 
         # 6. Exact evaluation.
         values = trainer.evaluator(*batches.evaluation('test'))()
+        if devices.is_chief:
+            shown.end(workdir, recipe, trainer, dataset.test, values)
 
     # 7. The export, rebuilt without the strategy, and checked.
     results = _results(recipe, devices, dataset, trainer, values)
@@ -113,6 +119,9 @@ def _print_head(name, note, workdir, recipe, devices, dataset, batches, trainer,
     print(f'model     {recipe.model.kind}, {trainer.model.count_params():,} parameters, {precision}; {jit}')
     print(f'step      {trainer.flops_per_step / 1e9:,.3f} GFLOP; global batch {batch} = '
           f'{devices.replicas} x {batch // devices.replicas}')
+    if not trainer.deterministic:
+        print('bits      steps of this run are not deterministic (--deterministic=off): equal runs may end with other '
+              'bits')
     if started:
         print(f'weights   {started}')
     print(f'workdir   {workdir.path}, ' + (f'resuming at step {trainer.step:,}' if trainer.step else 'a new run') +
@@ -125,11 +134,14 @@ def _results(recipe, devices, dataset, trainer, values):
     import tensorflow as tf
     steps, batch = trainer.total_steps, recipe.training.batch_size
     return {'recipe': recipe.as_dict(), 'model': recipe.model.kind, 'dataset': dataset.name,
-            'strategy': devices.name, 'replicas': devices.replicas, 'workers': devices.workers,
+            'strategy': devices.name, 'runtime': devices.runtime, 'replicas': devices.replicas, 'workers': devices.workers,
             'global_batch_size': batch, 'steps': steps, 'examples_seen': steps * batch,
             'eval': values, 'best': trainer.best, 'weights_sha256': trainer.state.sha256(),
             'train_seconds': trainer.train_seconds, 'compile_seconds': trainer.compile_seconds,
             'examples_per_second': trainer.examples_per_second, 'flops_per_step': trainer.flops_per_step,
+            'deterministic': trainer.deterministic,
+            'tensor_float_32': (devices.hardware == 'gpu'
+                                and tf.config.experimental.tensor_float_32_execution_enabled()),
             'versions': {'python': platform.python_version(), 'tensorflow': tf.__version__,
                          'keras': keras.__version__, 'numpy': numpy.__version__}}
 
@@ -156,15 +168,15 @@ def main(chosen):
 
 def _launch(recipe, options):
     """This command again as `num_workers` processes, which form a cluster. Returns the exit code."""
-    if options.strategy not in ('auto', 'multiworker'):
+    if options.strategy not in ('auto', 'multiworker') and options.runtime != 'pjrt':
         raise UserError(f'`num_workers` needs strategy multiworker. Received: num_workers={options.num_workers}, '
                         f'strategy={options.strategy}')
     if 'TF_CONFIG' in os.environ:
         raise UserError('`num_workers` starts a cluster of its own, but TF_CONFIG names one. '
                         f'Received: num_workers={options.num_workers}, TF_CONFIG={os.environ["TF_CONFIG"]!r}')
     Workdir(options.workdir).check(recipe)        # a mistake here is one line, and not one from each worker
-    return workers.launch([sys.executable, *sys.argv, '--num_workers=0', '--strategy=multiworker'],
-                          options.num_workers)
+    strategy = [] if options.runtime == 'pjrt' else ['--strategy=multiworker']
+    return workers.launch([sys.executable, *sys.argv, '--num_workers=0', *strategy], options.num_workers)
 
 
 if __name__ == '__main__':

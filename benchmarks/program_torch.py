@@ -135,19 +135,6 @@ def measure(step, forward, data, seconds, wait):
     return {'step_seconds': (time.perf_counter() - started) / steps, 'compile_seconds': first, 'loss': loss.item()}
 
 
-def table(record):
-    """The table of docs/speed.md, from benchmarks/results/programs_h200.json."""
-    titles = ('Transformer', 'parameters', 'ours, ms per step', 'MFU', 'PyTorch compiled, ms', 'eager, ms',
-              'speed over compiled', 'over eager')
-    rows = [titles, len(titles) * ('---',)]
-    for size, row in record['speed'].items():
-        ours, eager, compiled = (1000 * side['step_seconds'] for side in (row['ours'], *(
-            row['torch'][kind] for kind in ('eager', 'compiled'))))
-        rows.append((size, f'{row["ours"]["parameters"] / 1e6:.1f} M', f'{ours:.1f}', f'{row["ours"]["mfu"]:.1%}',
-                     f'{compiled:.1f}', f'{eager:.1f}', f'{compiled / ours:.2f}', f'{eager / ours:.2f}'))
-    return '\n'.join(f'| {" | ".join(row)} |' for row in rows)
-
-
 def main():
     parser = argparse.ArgumentParser(prog='python -m benchmarks.program_torch', description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -42,7 +42,7 @@ def open_dataset(name, data_dir=None):
         UserError: there is no such dataset, or it cannot be had or read.
     """
     data_dir = data_dir or os.environ.get(VARIABLE) or None
-    if data_dir and '://' not in data_dir and not Path(data_dir).expanduser().is_dir():
+    if data_dir and not Path(data_dir).expanduser().is_dir():
         raise UserError(f'`data_dir` (or {VARIABLE}) must be a folder that exists. Received: data_dir={data_dir!r}')
     try:
         if name in DATASETS:

@@ -23,6 +23,8 @@ def write_corpus(language, folder, data_dir=None):
     Raises:
         UserError: the folder is there and not empty, or there is no such corpus. Nothing is written then.
     """
+    if '://' in str(folder):      # Path would make a folder of this name
+        raise UserError(f'`folder` must be a path on this machine. Received: folder={folder!r}')
     folder = Path(folder)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise UserError(f'`folder` must be new or empty. Received: folder={str(folder)!r}')
@@ -49,6 +51,7 @@ def main():
     arguments = parser.parse_args()
     try:
         print(write_corpus(arguments.language, arguments.folder, arguments.data_dir))
+        print('note: each catalog has the licence of its program, mostly GPL; see docs/data.md before you pass this on')
     except UserError as error:
         return _fail(error, USAGE)
     except OSError as error:

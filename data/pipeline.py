@@ -64,6 +64,12 @@ def training_slices(rows, batch, *, batch_size, seed, start_step=0):
     return dataset_fn
 
 
+def first_rows(rows, batch, *, batch_size, seed, count):
+    """The first `count` rows of step 0's batch, as `training_slices` gives them: (x, y, weights)."""
+    indices = examples_of(rows, batch_size=min(batch_size, count), seed=seed, step=0)
+    return batch(rows.gather(indices), Draws(seed), training=True)
+
+
 def evaluation_slices(rows, batch, *, batch_size):
     """Returns dataset_fn(input_context): (x, y, weights, real), every row once, in order.
 

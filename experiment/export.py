@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import tensorflow as tf
 
-from errors import RunError
+from errors import RunError, quiet_stderr
 from experiment import warm_up
 from experiment.formats.plain import without_cudnn
 from experiment.trained import inference_model
@@ -113,7 +113,7 @@ def _by_python(folder, signature, raw):
 
 
 def _by_session(folder, signature, raw):
-    with tf.compat.v1.Session(graph=tf.Graph()) as session:
+    with quiet_stderr(), tf.compat.v1.Session(graph=tf.Graph()) as session:      # TensorFlow 2.20 notes its first
         loaded = tf.compat.v1.saved_model.loader.load(session, ['serve'], str(folder)).signature_def[signature]
         names = {name: tensor.name for name, tensor in loaded.outputs.items()}
         return session.run(names, {loaded.inputs[name].name: value.numpy() for name, value in raw.items()})

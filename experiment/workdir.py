@@ -23,8 +23,8 @@ def default_workdir(name, overrides):
 class Workdir:
     def __init__(self, path):
         if '://' in str(path):      # locks and atomic renames need one, and Path would make a folder of this name
-            raise UserError('the folder of a run must be on a file system of this machine; a mounted bucket will do. '
-                            f'Received: {str(path)!r}')
+            raise UserError('the folder of a run must be a path on this machine; a mounted bucket is one, see '
+                            f'docs/limits.md. Received: {str(path)!r}')
         self.path, self._lock = pathlib.Path(path).expanduser(), None
         self.checkpoints, self.export = self.path / 'checkpoints', self.path / 'export' / '1'
 

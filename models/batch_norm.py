@@ -27,13 +27,13 @@ class BatchNormalization(keras.layers.BatchNormalization):
     all_reduce = None
 
     def __init__(self, axis=-1, momentum=0.99, epsilon=1e-3, **options):
-        super().__init__(axis=axis, momentum=momentum, epsilon=epsilon, **options)
-        if self.synchronized:
+        if options.get('synchronized'):
             raise ValueError('`synchronized` must be False: a trainer sets `all_reduce` where there are several '
                              'replicas. Received: synchronized=True')
-        if self.renorm:
+        if options.get('renorm'):       # of Keras 3.15
             raise ValueError('`renorm` must be False: it is not implemented over several replicas. '
                              'Received: renorm=True')
+        super().__init__(axis=axis, momentum=momentum, epsilon=epsilon, **options)
 
     def call(self, inputs, training=False, mask=None):
         if mask is not None:

@@ -21,7 +21,9 @@ class Dropout(keras.layers.Dropout):
     keep_mask = None
 
     def call(self, inputs, training=False):
-        if self.keep_mask is None or not training or self.rate in (0, 1):
+        if training and self.rate == 1:     # the layer of Keras 3.13 refuses it here
+            return ops.zeros_like(inputs)
+        if self.keep_mask is None or not training or self.rate == 0:
             return super().call(inputs, training=training)
         mask = self.keep_mask(self._mask_shape(inputs), self.rate)
         return ops.where(mask, inputs / (1 - self.rate), ops.zeros_like(inputs))

@@ -33,6 +33,8 @@ def sinusoids(positions, d_model):
 class TokenEmbedding(keras.layers.Layer):
     """One table [V, D] that embeds words and, transposed, scores them (section 3.4): V * D parameters."""
 
+    lookup = None      # set by training/lookups.py: a function (table, ids) that is called in place of `ops.take`
+
     def __init__(self, vocabulary_size, d_model, **kwargs):
         super().__init__(**kwargs)
         self.vocabulary_size = vocabulary_size
@@ -51,7 +53,8 @@ class TokenEmbedding(keras.layers.Layer):
         """ids [B, T] -> [B, T, D], multiplied by sqrt(D)."""
         # Keras, as it saves a SavedModel, traces a subclassed model with inputs of a float type.
         ids = ops.cast(ids, 'int32')
-        return ops.cast(ops.take(self.table, ids, axis=0), self.compute_dtype) * self.d_model**0.5
+        rows = ops.take(self.table, ids, axis=0) if self.lookup is None else self.lookup(self.table, ids)
+        return ops.cast(rows, self.compute_dtype) * self.d_model**0.5
 
     def logits(self, x):
         """x [B, T, D] -> [B, T, V], float32 under any policy, since a loss sums over V."""

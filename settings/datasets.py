@@ -9,7 +9,7 @@ DATASETS = {
     'fashion_mnist': ('grey images of clothing, 28x28', 'from Debian\'s package dataset-fashion-mnist or --data_dir, '
                       'no network; else by TensorFlow Datasets, needs a network and the extra tfds'),
     'gettext/LANG': ('messages of programs in English and LANG, e.g. gettext/de', 'from this machine\'s catalogs, no '
-                     'network; needs the extra text'),
+                     'network; under the licences of those programs, mostly GPL; needs the extra text'),
     'files/FOLDER': ('your images or texts by class, or texts in two languages', 'from FOLDER or --data_dir/FOLDER, '
                      'no network; subwords need the extra text'),
     OTHER: ('images or texts with labels, translations: cifar10, imdb, sst2, ...', 'from the folder of that name in '

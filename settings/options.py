@@ -1,4 +1,5 @@
-"""Options: where and how a run happens. They never change its result (equalities E1, E2 and E7)."""
+"""Options: where and how a run happens. They never change its result (equalities E1, E2 and E7), but for the last bits
+with `deterministic` off."""
 
 import dataclasses
 
@@ -22,6 +23,10 @@ class Options(Section):
                               'Datasets. Without it, the environment variable CONGRUENT_DATA.')
     jit: str = field('auto', 'Compilation of the step with XLA. auto compiles where that was measured to be faster.',
                      choices=('auto', 'on', 'off'))
+    deterministic: str = field('auto', 'Determinism of kernels and of the order of sums: equal runs, also those killed '
+                                       'and resumed, have equal bits. auto is on. off permits faster kernels and gives '
+                                       'up equal bits, as the log and results.json then say; a TPU has no off.',
+                               choices=('auto', 'on', 'off'))
     log_every: int = field(100, 'Steps between records in metrics.jsonl, TensorBoard and a log.', least=1, most=STEPS)
     checkpoint_every: int = field(0, 'Steps between checkpoints. 0 means about once a minute.', least=0, most=STEPS)
     steps_per_call: int = field(0, 'Steps per call into the graph. 0 means about one second\'s worth.', least=0,

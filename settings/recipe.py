@@ -61,9 +61,9 @@ class Recipe:
                 raise UserError(f'`{name}` {rule}. Received: {name}={values[name]!r}')
         return dataclasses.replace(self, **sections)
 
-    def resolved(self, hardware):
-        """The recipe without `auto`, for cpu, gpu or tpu."""
-        precision = 'bfloat16' if hardware == 'tpu' else 'float32'
+    def resolved(self, hardware, bfloat16=False):
+        """The recipe without `auto`, for cpu, gpu or tpu. bfloat16: whether these are GPUs that have units for it."""
+        precision = 'bfloat16' if hardware == 'tpu' or bfloat16 else 'float32'
         return self.replace(precision=precision) if self.training.precision == 'auto' else self
 
     def as_dict(self):

@@ -45,7 +45,8 @@ class Training(Section):
                                'replicas. They save memory, and a run ends with the same bits on any number of '
                                'replicas that divides them.', least=1, most=BATCH_SIZE)
     precision: str = field('auto', 'Precision of the computation; weights stay float32. auto means bfloat16 on a TPU '
-                                   'and float32 elsewhere; a resumed run keeps what it began with.',
+                                   'and on GPUs of compute capability 8.0 or more, and float32 elsewhere; a resumed '
+                                   'run keeps what it began with.',
                            choices=('auto', 'float32', 'bfloat16', 'float16'))
     seed: int = field(0, 'Seed of weights, data order, augmentation and dropout.', least=0, most=2 ** 31 - 1)
 

@@ -6,7 +6,7 @@ import os
 import numpy as np
 
 from errors import UserError
-from strategies import cluster
+from strategies import cluster, doctor
 from strategies.preflight.replicas import ProgramReplicas
 from strategies.selection import Devices
 
@@ -25,6 +25,11 @@ class PjrtDevices(Devices):
     def local(self):
         """How many replicas this process has."""
         return self.replicas // self.workers
+
+    @property
+    def lost(self):
+        import jax
+        return (jax.errors.JaxRuntimeError,)
 
     @property
     def on_all(self):
@@ -71,56 +76,58 @@ class PjrtDevices(Devices):
         return np.asarray(multihost_utils.broadcast_one_to_all(here)).tobytes()
 
 
-def select(strategy, virtual_devices=0, found='asked for'):
-    """PjrtDevices of all that jax sees.
+def select(strategy, virtual_devices=0, tpu='', found='asked for'):
+    """PjrtDevices of all that jax sees, on all hosts of a cluster.
 
     Args:
-        strategy: tpu, gpu or cpu. virtual_devices: devices into which a CPU is split.
+        strategy: tpu, gpu, cpu, or auto, the first of these that is there. virtual_devices: devices into which a CPU is
+            split. tpu: '' or 'local'.
 
     Raises:
-        UserError: jax is missing, or sees no such device.
+        UserError: jax is missing, or sees no such device; or an argument is tf.distribute's.
     """
-    platform = PLATFORMS[strategy]
-    if virtual_devices and strategy != 'cpu':
-        raise UserError('`virtual_devices` is for the CPU with runtime pjrt. Received: '
-                        f'virtual_devices={virtual_devices}, strategy={strategy}')
-    if virtual_devices > 1:
-        os.environ['XLA_FLAGS'] = (f'{os.environ.get("XLA_FLAGS", "")} '
-                                   f'--xla_force_host_platform_device_count={virtual_devices}').strip()
-    if strategy == 'gpu':
-        os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} --xla_gpu_deterministic_ops=true'.strip()
-    devices = _open(strategy, platform)
-    mesh_devices = np.array(sorted(devices, key=lambda device: (device.process_index, device.id)))
+    _check(strategy, virtual_devices, tpu)
+    if strategy == 'auto':
+        machine = doctor.look()
+        strategy = 'tpu' if machine.has_tpu else 'gpu' if machine.nvidia_gpus and not virtual_devices else 'cpu'
+    flags = {'cpu': f'--xla_force_host_platform_device_count={virtual_devices}' if virtual_devices > 1 else '',
+             'gpu': '--xla_gpu_deterministic_ops=true', 'tpu': ''}[strategy]
+    os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {flags}'.strip()
+    devices = sorted(_open(strategy), key=lambda device: (device.process_index, device.id))
     import jax
-    return PjrtDevices(strategy, strategy, f'{found}; {_named(devices)} by jax {jax.__version__}',
+    kinds = ', '.join(sorted({device.device_kind for device in devices}))
+    return PjrtDevices(strategy, strategy, f'{found}; {len(devices)} x {kinds}, driven by jax {jax.__version__}',
                        ProgramReplicas(len(devices)), workers=jax.process_count(), is_chief=jax.process_index() == 0,
-                       mesh=jax.sharding.Mesh(mesh_devices, ('replica',)))
+                       mesh=jax.sharding.Mesh(np.array(devices), ('replica',)))
 
 
-def _open(strategy, platform):
+def _check(strategy, virtual_devices, tpu):
+    if strategy == 'multiworker':
+        raise UserError('`strategy` multiworker is that of runtime tensorflow; with runtime pjrt several hosts are found '
+                        'beside cpu, gpu and tpu, by TF_CONFIG or Slurm. Received: strategy=multiworker, runtime=pjrt')
+    if virtual_devices and strategy not in ('auto', 'cpu'):
+        raise UserError('`virtual_devices` with runtime pjrt is for the CPU. Received: '
+                        f'virtual_devices={virtual_devices}, strategy={strategy}')
+    if tpu not in ('', 'local'):
+        raise UserError(f'`tpu` with runtime pjrt must be local. Received: tpu={tpu!r}')
+
+
+def _open(strategy):
+    """All devices of a kind, on all hosts."""
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+    platform = PLATFORMS[strategy]
     try:
         import jax
         import jax.export  # noqa: F401
     except ImportError as error:
-        raise UserError(f'`runtime` pjrt needs jax: {INSTALL[strategy]}. Received: {error}') from None
+        raise UserError(f'`runtime` pjrt needs jax: {INSTALL[strategy]}. Received: runtime=pjrt ({error})') from None
     jax.config.update('jax_enable_x64', True)      # step numbers and random keys are of 64 bits
     jax.config.update('jax_platforms', platform if platform == 'cpu' else f'{platform},cpu')
     try:
-        if cluster.size() > 1:
-            _join(jax)
+        if cluster.size() > 1:      # its first worker coordinates
+            jax.distributed.initialize(cluster.hosts()[0], cluster.size(), cluster.rank())
         return jax.devices(platform)
     except RuntimeError as error:
-        raise UserError(f'`runtime` pjrt finds no {strategy.upper()}: {" ".join(str(error).split())[:200]}. '
+        reason = ' '.join(str(error).split())[:200]
+        raise UserError(f'`runtime` pjrt finds no {strategy.upper()}: {reason}. With one: {INSTALL[strategy]}. '
                         f'Received: strategy={strategy}, runtime=pjrt') from None
-
-
-def _join(jax):
-    """Joins the cluster that TF_CONFIG or Slurm names: its first worker is the coordinator."""
-    hosts, index = cluster.hosts(), cluster.rank()
-    jax.distributed.initialize(hosts[0], len(hosts), index)
-
-
-def _named(devices):
-    kinds = sorted({device.device_kind for device in devices})
-    return f'{len(devices)} x {", ".join(kinds)}'

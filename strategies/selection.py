@@ -11,7 +11,7 @@ import os
 import tensorflow as tf
 
 from errors import RunError, UserError, lookup
-from strategies import cluster, diagnosis, doctor
+from strategies import cluster, diagnosis, doctor, gpu
 from strategies.tpu import bring_up
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3      # of glibc's malloc.h
@@ -26,12 +26,18 @@ class Devices:
     strategy: tf.distribute.Strategy
     workers: int = 1
     is_chief: bool = True
+    bfloat16: bool = False      # whether these are GPUs that compute in bfloat16 where the precision is auto
     runtime: str = 'tensorflow'      # or pjrt
 
     @property
-    def is_one_program(self):
-        """Whether all replicas are one program, which XLA compiles as a whole."""
-        return self.hardware == 'tpu' or self.runtime == 'pjrt'
+    def lost(self):
+        """More exceptions that say that another worker was lost."""
+        return ()
+
+    @property
+    def kernels(self):
+        """cpu or gpu, whose kernels TensorFlow calls one by one; or xla, where all replicas are one program."""
+        return 'xla' if self.hardware == 'tpu' or self.runtime == 'pjrt' else self.hardware
 
     @property
     def replicas(self):
@@ -43,7 +49,7 @@ class Devices:
 
     def on_host(self):
         """A scope in which TensorFlow computes on this process's CPU; elsewhere than on a TPU, where it likes."""
-        return tf.device('CPU:0') if self.is_one_program else contextlib.nullcontext()
+        return tf.device('CPU:0') if self.kernels == 'xla' else contextlib.nullcontext()
 
     def wait_for_all(self):
         """Returns when every worker has called it."""
@@ -73,9 +79,10 @@ def select(strategy='auto', virtual_devices=0, tpu='', runtime='auto'):
     if tpu and strategy not in ('auto', 'tpu'):
         raise UserError(f'`tpu` names the TPU of strategy tpu or auto. Received: tpu={tpu!r}, strategy={strategy}')
     _keep_freed_memory()
-    if runtime == 'pjrt':
+    if runtime == 'pjrt' or runtime == 'auto' and _only_jax_drives(strategy, tpu):
         from strategies import pjrt
-        return pjrt.select(strategy, virtual_devices)
+        return pjrt.select(strategy, virtual_devices, tpu, 'asked for' if runtime == 'pjrt' else
+                           'TensorFlow cannot drive this TPU, and jax can')
     try:
         return chosen(virtual_devices, tpu)
     except RuntimeError as error:   # logical devices are fixed at TensorFlow's first use
@@ -85,7 +92,7 @@ def select(strategy='auto', virtual_devices=0, tpu='', runtime='auto'):
 @contextlib.contextmanager
 def worker_errors(devices):
     """Turns what TensorFlow says when another worker dies, or hangs for 10 s, into one line."""
-    lost = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError,
+    lost = (*devices.lost, tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError,
             tf.errors.DeadlineExceededError)
     try:
         yield
@@ -94,6 +101,13 @@ def worker_errors(devices):
             raise
         raise RunError('another worker was lost, so that this one cannot continue; start all workers again, and the '
                        f'run resumes from its newest checkpoint ({type(error).__name__})') from error
+
+
+def _only_jax_drives(strategy, tpu):
+    """Whether a TPU of this machine is wanted that TensorFlow cannot drive, where jax is installed with its libtpu."""
+    machine = doctor.look()
+    return (strategy in ('auto', 'tpu') and tpu in ('', 'local') and machine.has_tpu
+            and diagnosis.tpu(machine) is not None and {'jax', 'libtpu'} <= machine.packages.keys())
 
 
 def _auto(virtual_devices, tpu):
@@ -119,20 +133,20 @@ def _cpu(virtual_devices, _, found='asked for'):
 
 
 def _gpu(virtual_devices, _):
-    gpus = tf.config.list_physical_devices('GPU')
+    gpus = gpu.visible()
     if not gpus:
         built = 'can use' if tf.test.is_built_with_cuda() else 'is not built for'
         raise UserError(f'`strategy` gpu needs a GPU that TensorFlow sees; found none (TensorFlow {tf.__version__} '
                         f'{built} CUDA). On Linux with an NVIDIA driver: pip install "tensorflow[and-cuda]". '
                         'Received: strategy=gpu')
     if virtual_devices > 1:
-        names = _split_device('GPU', virtual_devices)
-        return Devices('gpu', 'gpu', f'{virtual_devices} virtual devices on the first GPU',
-                       tf.distribute.MirroredStrategy(names))
-    for gpu in gpus:
-        tf.config.experimental.set_memory_growth(gpu, True)
+        memory = gpu.share(virtual_devices)
+        names = _split_device('GPU', virtual_devices, memory_limit=memory)
+        return Devices('gpu', 'gpu', f'{virtual_devices} virtual devices of {memory:,} MiB on the first GPU',
+                       tf.distribute.MirroredStrategy(names), bfloat16=gpu.have_bfloat16())
+    gpu.grow_memory()
     return Devices('gpu', 'gpu', f'TensorFlow sees {len(gpus)} GPU' + ('s' if len(gpus) > 1 else ''),
-                   tf.distribute.MirroredStrategy())
+                   tf.distribute.MirroredStrategy(), bfloat16=gpu.have_bfloat16())
 
 
 def _multiworker(virtual_devices, _, found='asked for'):
@@ -142,12 +156,18 @@ def _multiworker(virtual_devices, _, found='asked for'):
                         f'this one: {cluster.EXAMPLE}; or Slurm\'s srun, or --num_workers on one machine. '
                         'Received: TF_CONFIG unset or without workers')
     kind, index = cluster.task()
-    gpus = tf.config.list_physical_devices('GPU')
-    if virtual_devices > 1:
-        _split_device('GPU' if gpus else 'CPU', virtual_devices)
+    gpus = gpu.visible()
+    if virtual_devices > 1 and gpus:
+        _split_device('GPU', virtual_devices, memory_limit=gpu.share(virtual_devices))
+    elif virtual_devices > 1:
+        _split_device('CPU', virtual_devices)
+    else:
+        gpu.grow_memory()
     strategy = cluster.make_strategy(0 if gpus else virtual_devices)
+    # One precision for all: that of the chief's GPUs.
+    bfloat16 = bool(cluster.from_chief(strategy, b'1' if gpu.have_bfloat16() else b'')) if gpus else False
     return Devices('multiworker', 'gpu' if gpus else 'cpu', f'{found}; this is {kind} {index} of {workers}', strategy,
-                   workers=workers, is_chief=cluster.is_chief())
+                   workers=workers, is_chief=cluster.is_chief(), bfloat16=bfloat16)
 
 
 def _tpu(virtual_devices, tpu, found='asked for'):
@@ -171,10 +191,9 @@ def _keep_freed_memory():
         mallopt(M_TOP_PAD, 2 ** 26)
 
 
-def _split_device(device_type, count):
-    """Makes `count` logical devices of the first physical one; returns their names."""
+def _split_device(device_type, count, **share):
+    """Makes `count` logical devices of the first physical one; returns their names. share: of each, of a GPU's."""
     device = tf.config.list_physical_devices(device_type)[0]
-    share = {'memory_limit': 2048} if device_type == 'GPU' else {}    # MiB; a GPU must be told, a CPU shares
     tf.config.set_logical_device_configuration(
         device, [tf.config.LogicalDeviceConfiguration(**share) for _ in range(count)])
     return [f'{device_type}:{i}' for i in range(count)]

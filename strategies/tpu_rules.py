@@ -55,6 +55,8 @@ def source_line(op):
 def _reason(op):
     if op.type == 'Placeholder':      # of a loop's body: whatever comes in was looked at where it was made
         return None
+    if op.type == 'BroadcastGradientArgs':      # axes, which the compiler computes from its operands' shapes
+        return None
     if op.type in HOST_OPS:
         return 'runs on the host'
     if any(tensor.dtype == tf.string for tensor in (*op.inputs, *op.outputs)):

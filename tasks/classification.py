@@ -10,8 +10,11 @@ from data.dataset import Image, Label, Text
 from data.inputs import image_files
 from data.inputs.images import ImageInput, decode_images
 from data.inputs.text import text_inputs
+from draws import Draws
 from errors import UserError
-from tasks.task import Task, ask_texts, cross_entropy, weighted
+from tasks.task import SHOWN, Task, ask_texts, cross_entropy, weighted
+
+SOUGHT, PER_CALL = 1024, 64      # examples among which mistakes are looked for: in all, per call of the model
 
 
 def classification(settings, dataset, data, tokenizer=None):
@@ -53,6 +56,23 @@ class Classification(Task):
         labels = source.gather(tf.range(source.num_examples, dtype=tf.int64), [name])[name].numpy()
         return {'accuracy': float((outputs['class'] == labels).mean())}
 
+    def mistakes(self, model, source):
+        """[(index, label, predicted label)] of the first examples that a model classifies wrongly, at most SHOWN.
+
+        They are looked for among the first SOUGHT.
+        """
+        classify = tf.function(lambda x: tf.argmax(model(x, training=False), axis=-1), reduce_retracing=True)
+        count, wrong = min(SOUGHT, source.num_examples), []
+        for first in range(0, count, PER_CALL):
+            indices = tf.range(first, min(first + PER_CALL, count), dtype=tf.int64)
+            rows = self.prepare(source.gather(indices, list(self.roles.values())))
+            x, y, _ = self.batch(rows, Draws(0, 0, first))
+            wrong += [(index, self.class_names[label], self.class_names[predicted]) for index, label, predicted
+                      in zip(indices.numpy(), y.numpy(), classify(x).numpy()) if label != predicted]
+            if len(wrong) >= SHOWN:
+                break
+        return wrong[:SHOWN]
+
     def describe(self, asked, answer):
         ranked = sorted(zip(answer['probabilities'], self.class_names), reverse=True)[:3]
         return f'{asked}: ' + ', '.join(f'{name} {p:.1%}' for p, name in ranked)
@@ -74,6 +94,17 @@ class ImageClassification(Classification):
     def batch(self, rows, draws, training=False):
         x = self.image.augment(rows['x'], draws)[0] if training else rows['x']
         return x, rows['y'], tf.ones_like(rows['y'], tf.float32)
+
+    def show_inputs(self, x):
+        return {'inputs': x}
+
+    def show_answers(self, model, source):
+        """Images that are classified wrongly, in one picture for each label and what it was taken for."""
+        name, pictures = self.roles['image'], {}
+        for index, label, predicted in self.mistakes(model, source):
+            image, = self.image(source.gather(tf.constant([index]), [name])[name])
+            pictures.setdefault(f'mistakes/{label} predicted as {predicted}', []).append(image)
+        return {title: tf.stack(images) for title, images in pictures.items()}
 
     def serving(self, model):
         """uint8 images of any size, encoded image files, or the pixels that the model reads: float32, 0 to 1."""
@@ -135,6 +166,13 @@ class TextClassification(Classification):
         special = self.text.special
         dropped = draws.uniform('word_dropout', tuple(ids.shape)) < self._word_dropout
         return tf.where(dropped & (ids != special.pad) & (ids != special.end), special.unknown, ids)
+
+    def show_answers(self, model, source):
+        name, rows = self.roles['text'], [['text', 'label', 'predicted']]
+        for index, *labels in self.mistakes(model, source):
+            text, = source.gather(tf.constant([index]), [name])[name].numpy()
+            rows.append([text.decode('utf-8', 'replace'), *labels])
+        return {'mistakes': rows}
 
     def serving(self, model):
         """Strings [B], or token ids int32 [B, T]. A string's answer has `cut`, bool [B]: whether it was too long."""

@@ -5,7 +5,7 @@ import tensorflow as tf
 from data.dataset import Number, Vector
 from data.inputs.vectors import VectorInput
 from errors import UserError
-from tasks.task import Task, weighted
+from tasks.task import SHOWN, Task, weighted
 
 
 class Regression(Task):
@@ -39,6 +39,14 @@ class Regression(Task):
     def decode(self, outputs):
         """[B, N] -> {name: float32 [B]}."""
         return dict(zip(self.outputs, tf.unstack(tf.cast(outputs, tf.float32), axis=-1), strict=True))
+
+    def show_answers(self, model, source):
+        """The first targets and the model's answers."""
+        examples = source.gather(tf.range(min(SHOWN, source.num_examples), dtype=tf.int64), list(self.roles.values()))
+        answers = self.decode(model(self.vector(examples[self.roles['vector']]), training=False))
+        columns = {'expected': examples[self.roles['target']], **answers}
+        rows = zip(*(column.numpy() for column in columns.values()))
+        return {'samples': [list(columns), *([f'{number:.4g}' for number in row] for row in rows)]}
 
     def serving(self, model):
         """Raw vectors [B, F]."""

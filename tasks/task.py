@@ -11,6 +11,7 @@ from data.rows import of as rows_of
 from errors import UserError
 
 TOGETHER = 256      # texts that a model is asked about at a time
+SHOWN = 16          # examples in TensorBoard
 
 
 class Task:
@@ -106,6 +107,16 @@ class Task:
         """The answers to all examples of a source, arrays [N, ...] in order, on the host -> {metric: value}."""
         raise NotImplementedError
 
+    # --- TensorBoard: {name: float images [N, H, W, C] in 0 to 1; or a table, [[text]] with its head first} ---
+
+    def show_inputs(self, x):
+        """What a person may see of the first rows of the first training batch, as the model is given them."""
+        return {}
+
+    def show_answers(self, model, source):
+        """What a person may see of the trained model's answers to some examples of a source."""
+        return {}
+
     # --- Serving, people ---
 
     def serving(self, model):
@@ -175,9 +186,22 @@ def cross_entropy(y, logits, label_smoothing=0.):
     """
     logits = tf.cast(logits, tf.float32)
     if not label_smoothing:
-        return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=logits)
+        return _sparse_cross_entropy(y, logits)
     # One operation, so that the logits have one gradient. Two losses, without this tensor of targets, give them three
     # of its size: 2.6 times as long on a CPU, without XLA.
     uniform = label_smoothing / logits.shape[-1]
     targets = tf.one_hot(y, logits.shape[-1], 1. - label_smoothing + uniform, uniform)     # [B, ..., K]
     return tf.nn.softmax_cross_entropy_with_logits(targets, logits)
+
+
+@tf.custom_gradient
+def _sparse_cross_entropy(y, logits):
+    """int [B, ...] and float32 [B, ..., K] -> float32 [B, ...]. Its gradient is softmax - one-hot.
+
+    It has the bits of TensorFlow's deterministic one, which comes from a scatter: slow where XLA compiles for a GPU.
+    """
+    def gradient(upstream):
+        upstream = upstream[..., None]
+        softmax = tf.exp(tf.nn.log_softmax(logits))
+        return None, softmax * upstream - tf.one_hot(y, logits.shape[-1]) * upstream
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=logits), gradient

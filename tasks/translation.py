@@ -8,7 +8,7 @@ from data.packing import Packed
 from data.rows import Mapped
 from tasks import decoding
 from tasks.scores.translation import corpus_scores
-from tasks.task import Task, ask_texts, cross_entropy, weighted
+from tasks.task import SHOWN, Task, ask_texts, cross_entropy, weighted
 
 CHUNK = 1024      # sentences that are read, or whose tokens become text, at a time
 
@@ -119,7 +119,16 @@ class Translation(Task):
         ids, log_p = decoding.beam_search(model, x, length, special, settings.beam_size, settings.length_penalty)
         return ids[:, 0], log_p[:, 0]
 
-    # --- Serving, people ---
+    # --- TensorBoard, serving, people ---
+
+    def show_answers(self, model, source):
+        """The first texts, their references and what the model writes."""
+        sides = [self.roles['source'], self.roles['target']]
+        texts, references = source.gather(tf.range(min(SHOWN, source.num_examples), dtype=tf.int64), sides).values()
+        answers = self.serving(model)['serving_default'][0](texts)['text']
+        rows = zip(*(column.numpy() for column in (texts, references, answers)))
+        return {'samples': [['source', 'expected', 'answer'],
+                            *([text.decode('utf-8', 'replace') for text in row] for row in rows)]}
 
     def serving(self, model):
         """Strings [B] in, strings [B] out; or ids of tokens, int32 [B, S] in, int32 [B, T] out.

@@ -231,12 +231,13 @@ def collectives(trainer, dataset_fn):
 
 
 def main(what, where, out, *names):
-    runtime, _, where_ = where.rpartition(':')
-    workers, _, local = where_.rpartition('x')
+    runtime, _, devices = where.rpartition(':')
+    workers, _, local = devices.rpartition('x')
     if workers and 'TF_CONFIG' not in os.environ:
         sys.exit(launch([sys.executable, '-m', 'tests.distributed', what, where, out, *names], int(workers)))
-    devices = selection.select('multiworker' if workers and not runtime else 'cpu', int(local), runtime=runtime or 'auto')
-    randomness.make_deterministic('tpu' if runtime else 'cpu')
+    strategy = 'multiworker' if workers and not runtime else 'cpu'
+    devices = selection.select(strategy, int(local), runtime=runtime or 'auto')
+    randomness.make_deterministic(devices.kernels)
     results = {'cases': cases, 'models': models}[what](devices, *names)
     pathlib.Path(out).mkdir(parents=True, exist_ok=True)
     np.savez(f'{out}/{cluster.task()[1] if workers else 0}.npz',

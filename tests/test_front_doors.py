@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,11 +10,15 @@ import time
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 from sklearn.datasets import load_digits
+from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import metadata
 
 import recipes
 from tests.conftest import ROOT
+from tests.training.test_board import steps
 from training.checkpoint import Checkpoints
 
 STEPS = 120
@@ -21,7 +26,7 @@ RUN = ['train.py', '--model=mlp', f'--steps={STEPS}', '--augment=shift', '--ema=
        '--checkpoint_every=10', '--log_every=25', '--steps_per_call=5']
 FIELDS = {'recipe', 'model', 'dataset', 'strategy', 'replicas', 'workers', 'global_batch_size', 'steps',
           'examples_seen', 'eval', 'weights_sha256', 'train_seconds', 'compile_seconds', 'examples_per_second',
-          'flops_per_step', 'export_dir', 'export_max_abs_diff', 'versions'}
+          'flops_per_step', 'deterministic', 'tensor_float_32', 'export_dir', 'export_max_abs_diff', 'versions'}
 
 
 @pytest.fixture(scope='module')
@@ -76,7 +81,34 @@ def test_metrics_and_tensorboard(finished):
             'seconds'} <= set(train[0])
     assert [r['step'] for r in records if r.get('split') == 'validation'] == [40, 80, 120]
     assert train[-1]['loss'] < train[0]['loss']
-    assert list((workdir / 'tensorboard').glob('events.*'))
+    shown = curves(workdir)
+    assert shown['train']['accuracy'] == [25, 50, 75, 100, 120] and shown['validation']['accuracy'] == [40, 80, 120]
+    assert shown['test']['accuracy'] == [120] and set(shown) == {'train', 'validation', 'test'}
+    assert shown['train']['inputs'] == shown['train']['recipe'] == [0]
+    assert all(tag.startswith('mistakes/') or tag.startswith('_hparams_/') or tag in records[-1]
+               for tag in shown['test'])
+
+
+def curves(workdir):
+    """{split: {tag: [step, ...]}} in TensorBoard's files."""
+    return {folder.name: steps(folder) for folder in (workdir / 'tensorboard').iterdir()}
+
+
+def test_tensorboard_has_the_recipe_as_text_and_as_hyperparameters(finished):
+    workdir, _ = finished
+    recipe = json.loads((workdir / 'recipe.json').read_text())
+    train, test = (EventAccumulator(str(workdir / 'tensorboard' / split)).Reload() for split in ('train', 'test'))
+    assert json.loads(tf.make_ndarray(train.Tensors('recipe')[0].tensor_proto).item()) == recipe
+    found = test.PluginTagToContent('hparams')
+    start, end = (parse(found[tag]) for parse, tag in (
+        (metadata.parse_session_start_info_plugin_data, metadata.SESSION_START_INFO_TAG),
+        (metadata.parse_session_end_info_plugin_data, metadata.SESSION_END_INFO_TAG)))
+    values = {name: getattr(value, value.WhichOneof('kind')) for name, value in start.hparams.items()}
+    fields = {name: value for section in recipe.values() for name, value in section.items() if name != 'kind'}
+    assert values == {'model': 'mlp', 'task': 'classification', **fields} and end.status == 1
+    for name, value in results(workdir)['eval'].items():      # the metrics beside them
+        if name != 'count':
+            assert tf.make_ndarray(test.Tensors(name)[0].tensor_proto) == np.float32(value)
 
 
 def test_the_same_command_again_does_nothing(finished, run_python):
@@ -119,6 +151,7 @@ def resumed_as_if_never_interrupted(finished, run_python, other):
     for key in ('weights_sha256', 'eval', 'best'):
         assert results(other)[key] == results(workdir)[key]
     assert records(other) == records(workdir)        # what was run twice is recorded once
+    assert curves(other) == curves(workdir)
 
 
 def records(workdir):
@@ -126,6 +159,43 @@ def records(workdir):
     lines = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
     return [{k: v for k, v in line.items() if k not in ('seconds', 'examples_per_second', 'data_wait_fraction')}
             for line in lines]
+
+
+@pytest.mark.slow
+def test_steps_that_a_killed_run_had_shown_are_shown_once(run_python, tmp_path):
+    """The newest checkpoint is older than what TensorBoard had been told."""
+    command = ['train.py', '--model=mlp', '--steps=600', '--log_every=2', '--checkpoint_every=100', '--noexport',
+               '--steps_per_call=2', f'--workdir={tmp_path}']
+    while (last := _killed_between_checkpoints(command, tmp_path)) is None:
+        pass       # the kill came within two steps after a checkpoint
+    done = run_python(*command)
+    resumed = int(re.search('resuming at step ([0-9,]+)', done.stdout)[1])
+    assert resumed < last
+    assert curves(tmp_path)['train']['loss'] == list(range(2, 601, 2)) == curves(tmp_path)['train']['seconds']
+
+
+def _killed_between_checkpoints(command, workdir):
+    """Kills a run. Returns the last step in TensorBoard's files, or None if there is a checkpoint of it."""
+    before = newest(workdir)
+    process = subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=subprocess.DEVNULL)
+    while not newest(workdir) > before:
+        assert process.poll() is None
+        time.sleep(0.002)
+    while shown(workdir) <= newest(workdir):
+        assert process.poll() is None
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    last = shown(workdir)
+    return last if last > newest(workdir) else None
+
+
+def newest(workdir):
+    return max((int(file.name[5:13]) for file in (workdir / 'checkpoints').glob('step-*')), default=0)
+
+
+def shown(workdir):
+    return max(steps(workdir / 'tensorboard' / 'train').get('loss', [0]))
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import re
 import pytest
 
 import recipes
-from benchmarks import collect, program_torch
+from benchmarks import collect, report, scatter
 from benchmarks.translation import table
 from settings import Recipe
 from tests.conftest import ROOT, copy_project
@@ -59,10 +59,15 @@ def test_the_table_of_translations_is_the_stored_one():
 
 def test_the_table_of_programs_is_the_stored_one():
     stored = json.loads((ROOT / 'benchmarks' / 'results' / 'programs_h200.json').read_text())
-    assert program_torch.table(stored) in TEXTS['speed.md']
+    assert report.programs_table(stored) in TEXTS['speed.md']
     for row in stored['equality'].values():
         number = re.sub(r'e-0(\d)', r'e-\1', f'{row["weights_max_rel_diff"]:.1e}')
         assert number in TEXTS['speed.md'], number
+
+
+def test_the_table_of_gradients_on_a_gpu_is_the_stored_one():
+    stored = json.loads((ROOT / 'benchmarks' / 'results' / 'scatter_h200.json').read_text())
+    assert scatter.table(stored['deterministic'], stored['free']) in TEXTS['gpu.md']
 
 
 @pytest.fixture(scope='module')

@@ -73,6 +73,8 @@ def test_a_signal_to_one_worker_stops_all_and_any_devices_resume(run_python, tmp
     assert [process.wait(BOUND) for process in processes] == [75, 75]
     for i in range(2):
         assert 'stopped by SIGTERM; saved at step' in (tmp_path / f'log{i}').read_text()
+    # TensorFlow's names of event files end with the process, a number and .v2.
+    assert len({file.name.split('.')[-3] for file in (workdir / 'tensorboard').rglob('*.v2')}) == 1
     stop = run_python('train.py', *MLP, '--virtual_devices=4', '--max_minutes=0.005', f'--workdir={workdir}',
                       check=False)
     assert stop.returncode == 75 and 'stopped by max_minutes; saved at step' in stop.stdout

@@ -7,28 +7,19 @@ import tensorflow as tf
 MAX_EXAMPLES = 4096     # indices in a report
 
 
-def describe_step(strategy, step_function, runner, examples, step):
+def describe_step(model, runner, examples, step):
     """Computes the gradients of a step once more, from the present weights. Only moving statistics change.
 
     Args:
-        step_function: a TrainStep. runner: the StepRunner, whose place in the data is moved to `step`.
+        runner: a StepRunner, or training/pjrt's, whose place in the data is moved to `step`.
         examples: function (step) -> indices of the step's examples, in the order of the global batch.
 
     Returns:
         JSON-able dict. A number that is not finite is the string 'nan', 'inf' or '-inf'.
     """
-    model = step_function.model
     broken = [v.path for v in model.weights if not _finite(v)]      # before the forward pass, which moves some
     runner.seek(step)
-
-    @tf.function
-    def everywhere(batch):
-        def replica(batch):
-            gradients, totals, _ = step_function.summed(batch, tf.constant(step, tf.int64))
-            return [tf.norm(gradient) for gradient in gradients], totals
-        return tf.nest.map_structure(lambda t: strategy.experimental_local_results(t)[0],
-                                     strategy.run(replica, args=(batch,)))
-    norms, totals = everywhere(runner.next_batch())
+    norms, totals = runner.gradient_norms(step)
     loss, weight = (float(number) for number in totals['loss'])
     norms = {v.path: float(norm) / weight for v, norm in zip(model.trainable_variables, norms)} if weight else {}
     indices = [int(index) for index in examples(step)]

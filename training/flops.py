@@ -84,7 +84,17 @@ def _convolution(kernel, image):
     return flops
 
 
+def _recurrent(products):
+    """cuDNN's layer, of one direction, as Keras takes it. products: 1 forward, 2 backward."""
+    def flops(op):
+        x, units = op.inputs[0].shape, op.inputs[1].shape[-1]                            # [B, T, F] or [T, B, F]
+        gates = {b'lstm': 4, b'gru': 3}[op.get_attr('rnn_mode')]
+        return 2 * products * x[0] * x[1] * (x[2] + units) * gates * units
+    return flops
+
+
 _COUNTERS = {
+    'CudnnRNNV3': _recurrent(1), 'CudnnRNNBackpropV3': _recurrent(2),
     'MatMul': _matmul, 'BatchMatMulV2': _batch_matmul, 'BatchMatMul': _batch_matmul, 'Einsum': _einsum,
     'Conv2D': _convolution(lambda op: op.inputs[1].shape, lambda op: op.outputs[0].shape),
     'Conv2DBackpropFilter': _convolution(lambda op: op.outputs[0].shape, lambda op: op.inputs[2].shape),

@@ -14,15 +14,16 @@ FASTER_ON_CPU = (keras.layers.InputLayer, keras.layers.Flatten, keras.layers.Den
 PAYS_AFTER_STEPS = 16_000
 
 
-def use_jit(choice, model, hardware, replicas, steps):
+def use_jit(choice, model, kernels, replicas, steps, deterministic=True):
     """Decides whether XLA compiles the step.
 
     Args:
         choice: auto, on or off.
         model: a built Keras model.
-        hardware: cpu, gpu or tpu.
+        kernels: cpu or gpu; or xla, where all replicas are one program of XLA's.
         replicas: how many of them share a step, over all workers.
         steps: the length of the whole run, which a resume does not change: nor does it change the decision.
+        deterministic: whether equal inputs must give equal bits.
 
     Returns:
         (bool, reason)
@@ -30,29 +31,29 @@ def use_jit(choice, model, hardware, replicas, steps):
     Raises:
         UserError: `choice` is on, and XLA cannot compile a layer, or TensorFlow has no XLA for the hardware.
     """
-    if hardware == 'tpu':
-        return False, 'TPUStrategy compiles the whole step itself'
+    if kernels == 'xla':
+        return False, 'the whole step is a program of XLA anyway'
     if choice == 'off':
         return False, 'asked for'
-    if hardware == 'cpu' and _is_tpu_wheel():
+    if kernels == 'cpu' and _is_tpu_wheel():
         if choice == 'on':
             raise UserError('`jit` on needs XLA for the CPU, which the tensorflow-tpu wheel does not have. '
                             'Received: jit=on')
         return False, 'the tensorflow-tpu wheel has no XLA for the CPU'
-    if obstacle := _obstacle(model, hardware, replicas):
+    if obstacle := _obstacle(model, kernels, replicas, deterministic):
         if choice == 'on':
             raise UserError(f'`jit` must be off for this model: {obstacle}. Received: jit=on')
         return False, obstacle
     if choice == 'on':
         return True, 'asked for'
-    return _expected_to_pay(model, steps) if hardware == 'cpu' else (True, 'expected to be faster on a gpu')
+    return _expected_to_pay(model, steps) if kernels == 'cpu' else _expected_to_be_faster(model, deterministic)
 
 
-def _obstacle(model, hardware, replicas):
+def _obstacle(model, hardware, replicas, deterministic):
     """Names the first layer that XLA cannot compile, and why; empty if there is none."""
     poolings = keras.layers.MaxPooling1D, keras.layers.MaxPooling2D, keras.layers.MaxPooling3D
     for layer in model._flatten_layers():
-        if isinstance(layer, poolings):
+        if isinstance(layer, poolings) and deterministic:
             return f'XLA has no deterministic gradient of max-pooling ({layer.name})'
         if isinstance(layer, keras.layers.BatchNormalization) and replicas > 1:
             return f'XLA cannot hold the all-reduce of BatchNormalization on {replicas} replicas ({layer.name})'
@@ -79,6 +80,14 @@ def _expected_to_pay(model, steps):
     if steps < PAYS_AFTER_STEPS:
         return False, f'on a cpu it pays after {PAYS_AFTER_STEPS:,} steps of a model of dense layers, as measured'
     return True, f'on a cpu it is faster for dense layers, and pays after {PAYS_AFTER_STEPS:,} steps, as measured'
+
+
+def _expected_to_be_faster(model, deterministic):
+    """(bool, reason) on a GPU. Layers with a `lookup` have another gradient there, see lookups.py."""
+    for layer in model._flatten_layers():
+        if deterministic and isinstance(layer, keras.layers.Embedding):
+            return False, f'XLA makes the deterministic gradient of an Embedding slow on a gpu ({layer.name})'
+    return True, 'expected to be faster on a gpu'
 
 
 def _is_tpu_wheel():

@@ -54,6 +54,15 @@ class StepRunner:
     def next_batch(self):
         return next(self._iterator)
 
+    def gradient_norms(self, step):
+        """([norm of the summed gradient of each trainable variable], totals) of the next batch, that of `step`."""
+        @tf.function
+        def everywhere(batch):
+            return tf.nest.map_structure(
+                lambda t: self._strategy.experimental_local_results(t)[0],
+                self._strategy.run(self.step.gradient_norms, args=(batch, tf.constant(step, tf.int64))))
+        return everywhere(self.next_batch())
+
     def __call__(self, count):
         """Runs `count` steps, or fewer if a flag was raised. Returns a Call."""
         start, count = tf.constant(self.next_step, tf.int64), tf.constant(count, tf.int64)

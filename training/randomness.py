@@ -12,8 +12,10 @@ import keras
 import tensorflow as tf
 from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 from tensorflow.python.eager import context as tensorflow_context
+from tensorflow.python.framework import config as tensorflow_config
 
 from draws import Draws
+from errors import UserError
 
 _current = threading.local()   # MirroredStrategy traces each replica in a thread of its own
 
@@ -69,11 +71,30 @@ def _next_draw(path):
     return draws, f'{path} {counts[path]}'
 
 
-def make_deterministic(hardware='cpu'):
-    """Equal inputs give equal bits (E2), in this process, from now on, on this hardware."""
-    if hardware != 'tpu':      # which is so by itself; and XLA then refuses the gradient of max-pooling
+def make_deterministic(kernels='cpu', choice='auto'):
+    """Equal inputs give equal bits (E2), in this process, from now on; not where choice is off.
+
+    Args:
+        kernels: cpu, gpu or xla, as Devices.kernels.
+
+    Returns:
+        bool, whether they do.
+
+    Raises:
+        UserError: choice is off, and the hardware or this process has no way to be so.
+    """
+    if choice == 'off':
+        if kernels == 'xla':
+            raise UserError('`deterministic` off is for CPU and GPU by runtime tensorflow: a TPU, and a program of XLA, '
+                            'have equal bits at no cost. Received: deterministic=off')
+        if tensorflow_config.is_op_determinism_enabled():
+            raise UserError('`deterministic` off needs a process of its own: in this one determinism is on, which '
+                            'TensorFlow cannot undo. Received: deterministic=off')
+        return False
+    if kernels != 'xla':      # which is so by itself; and XLA then refuses the gradient of max-pooling
         tf.config.experimental.enable_op_determinism()
         _keep_the_order_of_sums()
+    return True
 
 
 def _keep_the_order_of_sums():

@@ -5,9 +5,9 @@ import pathlib
 import sys
 import time
 
-import tensorflow as tf
 import tqdm
 
+from training.board import Board
 from training.files import write_atomically
 
 
@@ -27,7 +27,7 @@ class RunLog:
     def __init__(self, workdir, task, total_steps, batch_size, start_step=0, sums=(), quiet=False,
                  evaluation_due=False):
         self._workdir, self._task, self._batch_size, self._quiet = pathlib.Path(workdir), task, batch_size, quiet
-        self._total_steps, self._summaries = total_steps, None
+        self._total_steps, self._board = total_steps, Board(self._workdir / 'tensorboard')
         terminal = sys.stderr.isatty() and not quiet
         self._bar = tqdm.tqdm(total=total_steps, initial=start_step, unit='step', disable=not terminal, leave=False,
                               dynamic_ncols=True, smoothing=0.1)
@@ -39,8 +39,11 @@ class RunLog:
         self.sums = dict(sums)
         self._bar.reset(self._total_steps)
         self._bar.update(step)
-        if not self._quiet and (broken := _keep_records(
-                self._workdir / 'metrics.jsonl', step, evaluation_due)):
+        if self._quiet:
+            return
+        for split, due in (('train', False), ('validation', evaluation_due)):
+            self._board.keep(split, lambda event: event.step < step or event.step == step and not due)
+        if broken := _keep_records(self._workdir / 'metrics.jsonl', step, evaluation_due):
             self.line(f'warning: {self._workdir / "metrics.jsonl"}: line {broken[0]} is not a record and was dropped' +
                       (f', as were {len(broken) - 1} more' if len(broken) > 1 else ''))
 
@@ -92,21 +95,14 @@ class RunLog:
 
     def close(self):
         self._bar.close()
-        if self._summaries:
-            self._summaries.close()
+        self._board.close()
 
     def _write(self, kind, record, note):
         if self._quiet:
             return
         with open(self._workdir / 'metrics.jsonl', 'a', encoding='utf-8') as file:
             file.write(json.dumps(record) + '\n')
-        if self._summaries is None:
-            self._summaries = tf.summary.create_file_writer(str(self._workdir / 'tensorboard'))
-        numbers = {k: v for k, v in record.items() if isinstance(v, (int, float)) and k not in ('step', 'count')}
-        with self._summaries.as_default(step=record['step']):
-            for name, value in numbers.items():
-                tf.summary.scalar(f'{kind}/{name}', value)
-        self._summaries.flush()
+        self._board.scalars(kind, record['step'], {k: v for k, v in record.items() if k not in ('step', 'count')})
         if kind != 'train' or self._bar.disable:       # a bar already shows the training numbers
             shown = [f'{k} {record[k]:.4f}' for k in record
                      if k in ('loss', *self._task.training_metrics, *self._task.shown)]

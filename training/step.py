@@ -90,6 +90,11 @@ class TrainStep:
         summed = context.all_reduce(tf.distribute.ReduceOp.SUM, (gradients, totals, flags))
         return tf.nest.map_structure(lambda t: tf.cast(t, tf.float32), summed)
 
+    def gradient_norms(self, batch, step):
+        """[Norm of the summed gradient of each trainable variable] and totals, for a report. Nothing is updated."""
+        gradients, totals, _ = self.summed(batch, step)
+        return [tf.norm(gradient) for gradient in gradients], totals
+
     def forward_backward(self, batch, step, first_row):
         """A (micro-)batch whose first row is `first_row` of the global one -> (summed gradients, totals)."""
         x, y, weights = batch

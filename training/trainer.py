@@ -10,19 +10,19 @@ import numpy as np
 import tensorflow as tf
 
 from errors import RunError, Stopped
-from training import batch_norm, randomness
+from training import batch_norm, lookups, randomness
 from training.checkpoint import Checkpoints, decode, name_of
-from training.evaluation import EvaluationStep, Evaluator
+from training.evaluation import EvaluationStep
 from training.faults import describe_step
 from training.files import write_atomically
 from training.flops import count_flops
 from training.interrupt import Interrupt, cause
 from training.jit import use_jit
-from training.loop import NEVER, StepRunner, train
+from training.loop import NEVER, train
 from training.micro_batches import pieces_of_a_replica, sum_dtype
 from training.optimizer import make_optimizer, make_schedule, replica_local_variables
 from training.runlog import RunLog
-from training.state import TrainState
+from training.runtime import make_evaluator, make_runner, make_state
 from training.step import LossScale, TrainStep
 
 CHECKPOINT_SECONDS = 60.     # between checkpoints, when `checkpoint_every` does not say
@@ -39,9 +39,12 @@ class Trainer:
         workdir: folder for checkpoints and logs.
         recipe: the recipe's JSON, which marks the checkpoints as its own.
         jit: auto, on or off, see jit.py; the attributes `jit` and `jit_reason` say what was decided.
+        deterministic: what `randomness.make_deterministic` returned; the attribute is False also if any earlier step of
+            a resumed run was not deterministic.
     """
 
-    def __init__(self, training, devices, task, build, *, total_steps, workdir, jit='off', recipe=''):
+    def __init__(self, training, devices, task, build, *, total_steps, workdir, jit='off', recipe='',
+                 deterministic=True):
         self.training, self.devices, self.task, self.total_steps = training, devices, task, total_steps
         self.workdir = pathlib.Path(workdir)
         schedule = make_schedule(training, total_steps)
@@ -53,9 +56,12 @@ class Trainer:
                 weight_decay=training.weight_decay, ema=training.ema)
             loss_scale = LossScale() if training.precision == 'float16' else None
         batch_norm.install(self.model, training.accumulate, devices.replicas)
-        self.jit, self.jit_reason = use_jit(jit, self.model, 'tpu' if devices.is_one_program else devices.hardware,
-                                            devices.replicas, total_steps)
-        self.state = self._make_state(loss_scale)
+        self.jit, self.jit_reason = use_jit(jit, self.model, devices.kernels, devices.replicas, total_steps,
+                                            deterministic)
+        if self.jit and deterministic and devices.hardware == 'gpu':
+            lookups.install(self.model)
+        self.deterministic = deterministic
+        self.state = make_state(devices, self.model, self.optimizer, loss_scale)
         sums = sum_dtype(training.accumulate, devices.hardware)
         self.train_step = TrainStep(self.model, self.optimizer, task, batch_size=training.batch_size,
                                     replicas=devices.replicas, seed=training.seed, clip_norm=training.clip_norm,
@@ -70,29 +76,6 @@ class Trainer:
         self._interrupt, self._interruptible = None, False
         self.train_seconds = self.compile_seconds = self.flops_per_step = 0.
         self._timed_steps, self._timed_seconds = 0, 0.
-
-    # --- What depends on the runtime ---
-
-    def _make_state(self, loss_scale):
-        if self.devices.runtime == 'pjrt':
-            from training.pjrt.state import PjrtState
-            return PjrtState(self.devices, self.model, self.optimizer, loss_scale)
-        return TrainState(self.model, self.optimizer, loss_scale)
-
-    def runner(self, dataset_fn, *arguments):
-        """The loop's steps on these devices. The arguments are those of a StepRunner from its `start_step` on."""
-        if self.devices.runtime == 'pjrt':
-            from training.pjrt.runner import PjrtRunner
-            return PjrtRunner(self.devices, self.state, self.train_step, dataset_fn, *arguments)
-        return StepRunner(self.devices.strategy, self.train_step, dataset_fn, *arguments)
-
-    def _make_evaluator(self, *arguments):
-        if self.devices.runtime == 'pjrt':
-            from training.pjrt.evaluation import PjrtEvaluator
-            return PjrtEvaluator(self.devices, self.state, self.evaluation_step, *arguments)
-        return Evaluator(self.devices.strategy, self.evaluation_step, *arguments)
-
-    # --- Its state ---
 
     @property
     def examples_per_second(self):
@@ -120,6 +103,7 @@ class Trainer:
             self.best, self.banned = metadata['best'], set(metadata.get('banned', ()))
             self._interval = metadata.get('interval', {})
             self._evaluation_due = metadata.get('evaluation_due', False)
+            self.deterministic &= metadata.get('deterministic', True)
             self.resumed, self._weights = True, metadata.get('weights', '')
         return self.step
 
@@ -131,7 +115,7 @@ class Trainer:
     def count_flops(self, batch):
         """Sets `flops_per_step`: all replicas' forward and backward passes. batch: the TensorSpecs of a replica's."""
         # Those that this process traces: a TPU's replicas are one program.
-        replicas = 1 if self.devices.is_one_program else self.devices.replicas // self.devices.workers
+        replicas = 1 if self.devices.kernels == 'xla' else self.devices.replicas // self.devices.workers
 
         @tf.function
         def everywhere(batch, step, first_row):
@@ -141,12 +125,16 @@ class Trainer:
         traced = everywhere.get_concrete_function(batch, scalar, scalar)
         self.flops_per_step = count_flops(traced) / replicas * self.devices.replicas
 
+    def runner(self, dataset_fn, *arguments):
+        """The loop's steps on these devices. The arguments are those of a StepRunner from its `start_step` on."""
+        return make_runner(self.devices, self.state, self.train_step, dataset_fn, *arguments)
+
     def evaluator(self, dataset_fn, batches, source):
         """An Evaluator of this model; it uses the averaged weights if there are any.
 
         It raises Stopped after SIGTERM, Ctrl-C or max_minutes, on all workers.
         """
-        evaluate = self._make_evaluator(dataset_fn, batches, source)
+        evaluate = make_evaluator(self.devices, self.state, self.evaluation_step, dataset_fn, batches, source)
 
         def averaged():
             with self._interrupts(), self.state.averaged():
@@ -284,6 +272,7 @@ class Trainer:
                         'banned': sorted(self.banned), 'interval': dict(self._log.sums)}
             metadata |= {'evaluation_due': True} if self._evaluation_due else {}
             metadata |= {'weights': self._weights} if self._weights else {}
+            metadata |= {} if self.deterministic else {'deterministic': False}
             self.checkpoints.save(self.step, arrays, metadata, best=best)
 
     def _roll_back(self, bad):
@@ -301,7 +290,8 @@ class Trainer:
                        'to resume without that batch')
 
     def _describe(self, step):
-        return describe_step(self.devices.strategy, self.train_step, self._runner, self._examples, step)
+        self.state.pull()
+        return describe_step(self.train_step.model, self._runner, self._examples, step)
 
     def _give_up(self, what, report):
         """Raises RunError, with a report in the run's folder."""

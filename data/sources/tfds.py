@@ -119,10 +119,10 @@ def _is_number(feature):
 def _builder(name, data_dir):
     try:
         import tensorflow_datasets as tfds
-    except ImportError as error:
+        known = tfds.list_builders(with_community_datasets=False)
+    except Exception as error:             # of many types: not installed, or built for another protobuf
         raise Unavailable(f'TensorFlow Datasets cannot be imported ({_short(error)}): pip install -e ".[tfds]"',
                           known=[]) from None
-    known = tfds.list_builders(with_community_datasets=False)
     try:
         return tfds.builder(name, data_dir=os.path.expanduser(data_dir) if data_dir else None)
     except Exception as error:             # of many types: no such name, no such config, a name it cannot parse

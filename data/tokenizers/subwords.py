@@ -14,9 +14,11 @@ import tensorflow as tf
 
 from data.tokenizers.packages import text_package
 from data.tokenizers.special import PLAIN, valid_utf8
+from data.tokenizers.wire import without
 from errors import UserError
 
 COVERAGE = 0.9995                       # of the text's characters have tokens; the rest, rare, is spelt in bytes
+RULES_FILE = 3, 6                       # of a model: normalizer_spec, normalization_rule_tsv
 
 
 class SubwordTokenizer(tf.Module):
@@ -93,20 +95,14 @@ def train_subwords(sentences, vocabulary_size):
                 num_threads=1, shuffle_input_sentence=False, minloglevel=2)
         except (RuntimeError, OSError) as error:
             raise UserError(_explain(str(error), vocabulary_size)) from None
-    return _without_path(written.getvalue())
+    # A model names the file of its rules: in a temporary folder, another one each time.
+    return without(written.getvalue(), *RULES_FILE)
 
 
 def _white_space_rules():
     """SentencePiece's table of replacements: all white space and control characters, but NUL, become a space."""
     return ''.join(f'{code:X}\t20\n' for code in range(1, 0x110000)
                    if unicodedata.category(chr(code)) in ('Cc', 'Zs', 'Zl', 'Zp') and code != 0x20)
-
-
-def _without_path(model):
-    """A model names the file of its rules: in a temporary folder, another one each time."""
-    proto = text_package('sentencepiece.sentencepiece_model_pb2').ModelProto.FromString(model)
-    proto.normalizer_spec.ClearField('normalization_rule_tsv')
-    return proto.SerializeToString(deterministic=True)
 
 
 def _explain(message, vocabulary_size):

@@ -4,6 +4,7 @@ import gzip
 import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,8 @@ def test_fashion_mnist_below_data_dir(tiny_fashion):
     assert x.shape == (4, 32, 32, 3)
 
 
-@pytest.mark.parametrize('content', [b'', b'plain', gzip.compress(b'\0\0\x08\x01\0\0\0\x09abc'), gzip.compress(b'ab')])
+@pytest.mark.parametrize('content', [b'', b'plain', gzip.compress(b'\0\0\x08\x01\0\0\0\x09abc'), gzip.compress(b'ab')],
+                         ids=['empty', 'not gzip', 'other size', 'too short'])     # gzip's own bytes hold the time
 def test_a_damaged_idx_file_is_named(tiny_fashion, content):
     (tiny_fashion / fashion_mnist.FILES[1]).write_bytes(content)
     with pytest.raises(UserError, match=f'{fashion_mnist.FILES[1]} is damaged .*: delete or replace it'):
@@ -120,8 +122,10 @@ def test_a_data_dir_that_is_no_folder(name, tmp_path, monkeypatch):
         open_dataset(name)
 
 
-def test_tensorflow_datasets_not_installed(monkeypatch):
-    monkeypatch.setitem(sys.modules, 'tensorflow_datasets', None)
+# An empty module is what the package leaves where it is built for another protobuf.
+@pytest.mark.parametrize('module', [None, types.ModuleType('tensorflow_datasets')], ids=['missing', 'empty'])
+def test_tensorflow_datasets_cannot_be_imported(monkeypatch, module):
+    monkeypatch.setitem(sys.modules, 'tensorflow_datasets', module)
     with pytest.raises(UserError, match=r'cannot be imported.*pip install -e "\.\[tfds\]".*Did you mean digits'):
         open_dataset('digit')
 

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from google.protobuf.descriptor_pb2 import DescriptorProto
 
 from data.inputs.text import TextInput, load_tokenizer
 from data.pipeline import training_slices
@@ -16,6 +17,7 @@ from data.rows import Mapped
 from data.sources.number_words import chinese, english
 from data.tokenizers.special import PLAIN
 from data.tokenizers.subwords import SubwordTokenizer, train_subwords
+from data.tokenizers.wire import without
 from errors import UserError
 from tests.opened import pairs_dataset, task_of
 
@@ -29,6 +31,23 @@ TEXTS = ['', 'ten', 'two thousand and twenty-six', '二千零二十六', 'Äpfel
 
 def decoded(ids, tokenizer=TOKENIZER):
     return [text.decode() for text in tokenizer.decode(ids).numpy()]
+
+
+def test_the_same_strings_give_the_same_bytes():
+    assert train_subwords(SENTENCES, 400) == MODEL and b'rules.tsv' not in MODEL
+
+
+def test_a_field_is_left_out_as_by_protobuf():
+    message = DescriptorProto(name='a', field=[{'name': 'b', 'number': 300}], options={'map_entry': True})
+    message.options.uninterpreted_option.add(identifier_value=200 * 'c', double_value=1.5, positive_int_value=2**63)
+    name, field, options, uninterpreted, double = 1, 2, 7, 999, 6
+    left = without(message.SerializeToString(), options, uninterpreted, double)
+    message.options.uninterpreted_option[0].ClearField('double_value')
+    assert left == message.SerializeToString()
+    left = without(without(left, name), field)
+    message.ClearField('name')
+    message.ClearField('field')
+    assert left == message.SerializeToString() and without(left, options) == b''
 
 
 def test_round_trip():

@@ -93,10 +93,11 @@ def nodes(folder):
             yield from function.node_def
 
 
-def test_a_model_that_is_exported_where_a_gpu_is_runs_anywhere(tmp_path, monkeypatch):
+@pytest.mark.parametrize('name, options', [('images', {}), ('texts, lstm', {'bidirectional': True})])
+def test_a_model_that_is_exported_where_a_gpu_is_runs_anywhere(tmp_path, monkeypatch, name, options):
     """Keras takes cuDNN's LSTM where it sees a GPU; nothing else has that operation."""
-    dataset, task, _ = case('images')
-    model = models.build('lstm', task.sizes)
+    dataset, task, _ = case(name)
+    model = models.build('lstm', task.sizes, **options)
     monkeypatch.setattr(tf.config, 'list_logical_devices', lambda kind=None: ['a GPU'])
     with selection.select('cpu').on_host():
         folder = export.export_saved_model(model, task, tmp_path / '1')

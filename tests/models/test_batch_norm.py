@@ -65,7 +65,7 @@ def test_it_is_the_layer_of_keras(name, all_reduce):
 
 @pytest.mark.parametrize('all_reduce', [None, identity])
 def test_it_is_the_layer_of_pytorch(all_reduce):
-    torch = pytest.importorskip('torch')
+    torch = pytest.importorskip('torch', reason='PyTorch is not installed')
     x, upstream, weights = example((4, 6, 7, 3), -1)
     ours = built(BatchNormalization, x.shape, weights, all_reduce, momentum=0.9, epsilon=1e-5)
     layer = torch.nn.BatchNorm2d(3)           # momentum 0.1, counted from the other side

@@ -9,11 +9,14 @@ import tensorflow as tf
 
 import predict
 from data.dataset import Image
+from data.pipeline import first_rows, training_slices
+from data.source import Subset
 from draws import Draws
 from settings.recipe import SECTIONS
 from strategies import tpu_rules
 from strategies.graphs import called_functions, function_graph
 from tasks import TASKS
+from tasks.task import SHOWN
 from tests.tasks.cases import CASES, case
 from training.optimizer import make_optimizer
 from training.randomness import install
@@ -111,6 +114,56 @@ def test_an_answer_does_not_depend_on_the_rest_of_its_batch(made):
                     assert np.array_equal(value[0], whole[key][row]), (name, key)
 
 
+def test_what_tensorboard_shows_are_images_and_tables(made):
+    dataset, task, model, rows = made
+    x, *_ = batch(task, rows, 0, 4)
+    for shown in (task.show_inputs(x), task.show_answers(model, dataset.test)):
+        for name, what in shown.items():
+            if isinstance(what, list):
+                assert {len(row) for row in what} == {len(what[0])} and all(isinstance(t, str) for r in what for t in r)
+                assert len(what) <= 1 + SHOWN
+            else:
+                assert what.shape.rank == 4 and what.dtype.is_floating and 0 < len(what) <= SHOWN
+                assert 0. <= np.min(what) and np.max(what) <= 1.
+    assert task.show_answers(model, dataset.test)
+
+
+def test_the_mistakes_are_those_of_the_evaluation(made):
+    dataset, task, model, _ = made
+    if task.name != 'classification':
+        pytest.skip('only a class can be a mistake')
+    x, y, *_ = evaluated(dataset, task)
+    predicted = np.argmax(model(x, training=False), axis=-1)
+    expected = [(i, task.class_names[y[i]], task.class_names[predicted[i]]) for i in range(12) if predicted[i] != y[i]]
+    assert task.mistakes(model, dataset.test) == expected
+    shown = task.show_answers(model, dataset.test)
+    if task.reads == 'images':
+        assert sum(map(len, shown.values())) == len(expected)
+        for i, label, wrong in expected:
+            assert any(np.array_equal(x[i], image) for image in shown[f'mistakes/{label} predicted as {wrong}'])
+    else:
+        texts = dataset.test.gather(tf.range(12))['text'].numpy()
+        assert shown['mistakes'][1:] == [[texts[i].decode(), label, wrong] for i, label, wrong in expected]
+
+
+def test_nothing_is_shown_of_a_classification_without_mistakes(made):
+    dataset, task, model, _ = made
+    if task.name == 'classification':
+        x, y, *_ = evaluated(dataset, task)
+        right = np.flatnonzero(np.argmax(model(x, training=False), axis=-1) == y)
+        shown = task.show_answers(model, Subset(dataset.test, right))
+        assert not any(len(what) > 1 for what in shown.values()) and len(right)
+
+
+def test_the_first_rows_are_those_of_the_first_training_step(made):
+    _, task, _, rows = made
+    options = {'batch_size': 8, 'seed': SEED}
+    whole, _, _ = next(iter(training_slices(rows, task.batch, **options)()))
+    first, _, _ = first_rows(rows, task.batch, count=3, **options)
+    for array, few in zip(numbers(whole), numbers(first), strict=True):
+        np.testing.assert_array_equal(array[:3], few)
+
+
 def test_an_empty_batch_has_an_empty_answer(made):
     dataset, task, model, _ = made
     for name, inputs in task.served_inputs(dataset.test.gather(tf.range(2, dtype=tf.int64))).items():
@@ -199,3 +252,15 @@ def test_gradients_are_summed_in_one_order(made):
 def test_shapes_are_static_and_a_tpu_can_run_the_step(made):
     _, task, model, rows = made
     assert tpu_rules.violations(traced_step(task, model, rows)) == []
+
+
+def test_the_axes_that_a_product_was_repeated_along_are_no_dynamic_shape():
+    @tf.function
+    def gradient(x, kernel):
+        with tf.GradientTape() as tape:
+            tape.watch(kernel)
+            y = tf.matmul(x, kernel)
+        return tape.gradient(y, kernel)
+    graph = gradient.get_concrete_function(tf.TensorSpec([2, 3, 4]), tf.TensorSpec([4, 5])).graph
+    assert 'BroadcastGradientArgs' in {op.type for op in graph.get_operations()}     # of Dense in Keras 3.13 and 3.14
+    assert tpu_rules.violations(graph) == []

@@ -113,7 +113,7 @@ def test_gradient_norms_of_a_report_are_those_of_the_mean_loss(tmp_path):
     from training.loop import StepRunner
     trainer = train(tmp_path, steps=2)
     runner = StepRunner(trainer.devices.strategy, trainer.train_step, lambda start: slices(start), 0)
-    report = describe_step(trainer.devices.strategy, trainer.train_step, runner, lambda step: [7], 1)
+    report = describe_step(trainer.model, runner, lambda step: [7], 1)
     runner.seek(1)
     norm = runner(1).totals['grad_norm'][0]      # of all layers together, from the step itself
     assert norm == pytest.approx(np.sqrt(sum(n ** 2 for n in report['gradient_norms'].values())), rel=1e-5)

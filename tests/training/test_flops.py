@@ -48,6 +48,20 @@ def test_lstm_counts_every_time_step():
     assert count_flops(forward_backward(model, image(28, 28, 1))) == pytest.approx(3 * by_hand, rel=0.15)
 
 
+@pytest.mark.parametrize('name, gates', [('lstm', 4), ('gru', 3)])
+@pytest.mark.parametrize('bidirectional', [False, True])
+def test_the_recurrent_layers_of_cudnn_count_as_the_others_do(monkeypatch, name, gates, bidirectional):
+    """Keras takes them where it sees a GPU; here they are traced and not run."""
+    monkeypatch.setattr(tf.config, 'list_logical_devices', lambda kind=None: ['a GPU'])
+    layer = {'lstm': keras.layers.LSTM, 'gru': keras.layers.GRU}[name](50)
+    model = keras.Sequential([keras.Input((28, 7)), keras.layers.Bidirectional(layer) if bidirectional else layer])
+    by_hand = (1 + bidirectional) * 2 * B * 28 * (7 + 50) * gates * 50
+    traced = forward(model, image(28, 7))
+    assert 'CudnnRNNV3' in {op.type for op in traced.graph.get_operations()}
+    assert count_flops(traced) == by_hand
+    assert count_flops(forward_backward(model, image(28, 7))) == 3 * by_hand
+
+
 def test_transformer_forward():
     s, t, d, f, layers, words = 12, 10, 128, 512, 2, 50
     model = models.build('transformer', {'source_vocabulary_size': 40, 'target_vocabulary_size': words})

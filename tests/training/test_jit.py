@@ -39,21 +39,23 @@ OBSTACLES = {
     'an LSTM': (lambda: net(keras.layers.LSTM(2, name='l'), shape=(8, 3)), 'gpu', 1, 'cuDNN kernel of LSTM (l)'),
     'a GRU': (lambda: net(keras.layers.Bidirectional(keras.layers.GRU(2)), shape=(8, 3)), 'gpu', 1, 'of GRU'),
 }
-# Near to them, and possible: (layers, hardware, replicas)
+# Near to them, and possible: (layers, hardware, replicas, and whether it must be deterministic, by default True)
 POSSIBLE = {
     'average pooling': (lambda: net(keras.layers.AveragePooling2D(2)), 'gpu', 1),
     'the largest of all': (lambda: net(keras.layers.GlobalMaxPooling2D()), 'gpu', 1),
     'batch norm on one replica': (lambda: net(BatchNormalization()), 'gpu', 1),
     'an LSTM on a cpu': (lambda: net(keras.layers.LSTM(2), shape=(8, 3)), 'cpu', 1),
     'an LSTM without cuDNN': (lambda: net(keras.layers.LSTM(2, use_cudnn=False), shape=(8, 3)), 'gpu', 1),
+    'max-pooling, not deterministic': (lambda: net(keras.layers.MaxPooling2D()), 'gpu', 1, False),
+    'an Embedding, not deterministic': (lambda: net(keras.layers.Embedding(3, 2), shape=(4,)), 'gpu', 1, False),
     'an LSTM that cuDNN does not have': (lambda: net(keras.layers.LSTM(2, activation='relu'), shape=(8, 3)), 'gpu', 1),
 }
 
 
-@pytest.mark.parametrize('hardware', ['cpu', 'gpu', 'tpu'])
+@pytest.mark.parametrize('hardware', ['cpu', 'gpu', 'xla'])
 @pytest.mark.parametrize('name', models.MODELS)
 def test_auto_decides_for_every_model_and_says_why(name, hardware):
-    expected = {'cpu': ['mlp'], 'gpu': ['mlp', 'transformer'], 'tpu': []}[hardware]
+    expected = {'cpu': ['mlp'], 'gpu': ['mlp', 'transformer'], 'xla': []}[hardware]
     chosen, reason = use_jit('auto', model(name), hardware, 2, LONG)
     assert reason and (chosen == (name in expected) or name not in MEASURED)
 
@@ -70,14 +72,22 @@ def test_auto_is_off_where_xla_cannot_compile_a_layer_and_on_is_refused(name):
     assert line.startswith('`jit` must be off') and why in line and line.endswith('Received: jit=on')
     assert '\n' not in line
     assert use_jit('off', built, hardware, replicas, LONG) == (False, 'asked for')
-    assert not use_jit('on', built, 'tpu', replicas, LONG)[0]        # whose XLA can
+    assert not use_jit('on', built, 'xla', replicas, LONG)[0]        # whose XLA can
 
 
 @pytest.mark.parametrize('name', POSSIBLE)
 def test_what_is_near_to_an_obstacle_is_none(name):
-    build, hardware, replicas = POSSIBLE[name]
-    assert use_jit('on', build(), hardware, replicas, LONG) == (True, 'asked for')
-    assert use_jit('auto', build(), hardware, replicas, LONG)[0] == (hardware == 'gpu')
+    build, hardware, replicas, *deterministic = POSSIBLE[name]
+    assert use_jit('on', build(), hardware, replicas, LONG, *deterministic) == (True, 'asked for')
+    assert use_jit('auto', build(), hardware, replicas, LONG, *deterministic)[0] == (hardware == 'gpu')
+
+
+def test_auto_is_off_where_xla_is_slow_on_a_gpu():
+    """Of an Embedding of Keras: ours has another gradient there."""
+    embedding = net(keras.layers.Embedding(3, 2, name='e'), shape=(4,))
+    chosen, reason = use_jit('auto', embedding, 'gpu', 1, LONG)
+    assert not chosen and 'Embedding slow on a gpu (e)' in reason
+    assert use_jit('on', embedding, 'gpu', 1, LONG) == (True, 'asked for')
 
 
 def test_on_a_cpu_only_a_long_run_of_dense_layers_is_compiled():

@@ -73,6 +73,26 @@ class PjrtRunner:
         for fields in slices.batch(length * self._devices.local, drop_remainder=True).prefetch(2):
             yield [self._devices.put_block(field.numpy(), length) for field in tf.nest.flatten(fields)]
 
+    def gradient_norms(self, step):
+        """As StepRunner.gradient_norms, of the first batch of the block that is on the devices."""
+        names = []
+
+        def replica(batch, number):
+            norms, totals = self._devices.strategy.run(self.step.gradient_norms, args=(batch, number))
+            names[:] = sorted(totals)
+            return norms, [totals[name] for name in names]
+        program = lower(replica, self._spec, tf.TensorSpec([], tf.int64))
+
+        def everywhere(block, number, state):
+            outputs = program.call(*(field[0] for field in block), number, *state)
+            return [outputs[i] for i in program.results]
+        launch = jax.jit(jax.shard_map(everywhere, mesh=self._devices.mesh, check_vma=False, out_specs=jax.P(),
+                                       in_specs=(jax.P(None, 'replica'), jax.P(), jax.P())))
+        results = launch(self._block, np.int64(step), self._state.values(program.captured))
+        flat = [float(result.addressable_data(0)) for result in results]
+        norms, sums = flat[:-2 * len(names)], flat[-2 * len(names):]
+        return norms, {name: tuple(sums[2 * i:2 * i + 2]) for i, name in enumerate(names)}
+
     def __call__(self, count):
         """Runs `count` steps, or fewer if a flag was raised. Returns a Call."""
         start, end, launches, waited = self.next_step, self.next_step + count, [], 0.

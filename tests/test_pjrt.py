@@ -1,0 +1,122 @@
+"""The same run by jax's runtime: as many devices as asked for, ends where TensorFlow's does; E1, E2 and E7 hold in it.
+
+    pytest -m slow tests/test_pjrt.py
+"""
+
+import importlib.util
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from tests.conftest import ROOT, clean_environment
+from tests.test_equality_replicas import EXACT, MAIN, SPOILT, TOLERANCE, difference, run  # noqa: F401
+from training.checkpoint import Checkpoints
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec('jax') is None, reason='needs pip install -e ".[tpu]"')
+MODELS = ['mlp', 'cnn', 'lstm', 'transformer', 'packed', 'regression', 'words']
+TRAIN = ['train.py', '--model=mlp', '--steps=60', '--augment=shift', '--ema=0.9', '--eval_every=20', '--log_every=10',
+         '--checkpoint_every=15', '--accumulate=4', '--noexport', '--strategy=cpu']
+PJRT = ['--runtime=pjrt', '--virtual_devices=2']
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('devices', ['pjrt:1', 'pjrt:2', 'pjrt:8', 'pjrt:2x2'])
+def test_a_run_ends_where_that_of_tensorflow_does(run, measured, devices):  # noqa: F811
+    ours, theirs = run('cases', devices), run('cases', '1')
+    for case in (MAIN, EXACT, 'sgd', *SPOILT):
+        worst = difference(theirs[case], ours[case])
+        measured('E1, PJRT', case, devices, worst)
+        assert worst < TOLERANCE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('devices', ['pjrt:2', 'pjrt:8', 'pjrt:2x2'])
+def test_micro_batches_have_the_same_bits_on_any_devices(run, devices):  # noqa: F811
+    one, many = run('cases', 'pjrt:1'), run('cases', devices)
+    for case in (EXACT, SPOILT[2]):
+        assert difference(one[case], many[case]) == 0
+    evaluated = [key for key in one[EXACT] if key.startswith('evaluation/')]
+    assert len(evaluated) > 5
+    for key in evaluated:
+        np.testing.assert_array_equal(one[EXACT][key], many[EXACT][key], err_msg=key)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('model', MODELS)
+def test_each_model_ends_where_that_of_tensorflow_does(run, measured, model):  # noqa: F811
+    setting = f'{model}, 8 micro-batches'
+    ours, theirs = run('models', 'pjrt:2', '8 micro-batches')[setting], run('models', '1', '8 micro-batches')[setting]
+    worst = difference(theirs, ours)
+    measured('E1, PJRT', model, '2', worst)
+    assert worst < 1e-3      # as for XLA by TensorFlow
+
+
+def results(folder):
+    return json.loads((folder / 'results.json').read_text())
+
+
+@pytest.fixture(scope='module')
+def whole(run_python, tmp_path_factory):
+    """The folder of a run by PJRT on two devices that nobody interrupted."""
+    folder = tmp_path_factory.mktemp('pjrt') / 'run'
+    run_python(*TRAIN, *PJRT, f'--workdir={folder}')
+    return folder
+
+
+def killed(folder, number, *flags):
+    """Starts the run and sends it a signal once it has a checkpoint. Returns the exit code."""
+    process = subprocess.Popen([sys.executable, *TRAIN, *flags, '--steps_per_call=3', f'--workdir={folder}'], cwd=ROOT,
+                               env=clean_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not Checkpoints(folder / 'checkpoints').steps():
+        time.sleep(0.02)
+    process.send_signal(number)
+    return process.wait(120)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGTERM])
+def test_killed_and_resumed_equals_never_interrupted(whole, run_python, tmp_path, number):
+    killed(tmp_path / 'run', number, *PJRT)
+    run_python(*TRAIN, '--runtime=pjrt', '--virtual_devices=4', f'--workdir={tmp_path / "run"}')
+    assert results(tmp_path / 'run')['weights_sha256'] == results(whole)['weights_sha256']
+    assert results(tmp_path / 'run')['eval'] == results(whole)['eval']
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('first, then', [(PJRT, []), ([], PJRT)])
+def test_a_run_goes_from_one_runtime_to_the_other(whole, run_python, tmp_path, first, then):
+    killed(tmp_path / 'run', signal.SIGKILL, *first)
+    run_python(*TRAIN, *then, f'--workdir={tmp_path / "run"}')
+    one, other = (Checkpoints(folder / 'checkpoints').newest()[0] for folder in (whole, tmp_path / 'run'))
+    assert one.keys() == other.keys()
+    for name, array in one.items():
+        np.testing.assert_allclose(other[name], array, atol=1e-4 * max(np.abs(array).max(), 1e-3), err_msg=name)
+    assert results(tmp_path / 'run')['eval']['count'] == results(whole)['eval']['count'] == 360
+
+
+@pytest.mark.parametrize('flags, message', [
+    (['--strategy=gpu'], '`runtime` pjrt finds no GPU: '),
+    (['--strategy=multiworker'], '`strategy` multiworker is that of runtime tensorflow'),
+    (['--strategy=cpu', '--virtual_devices=3'], '`batch_size` is the global batch and must be divisible by the number of '
+                                                'replicas'),
+    (['--strategy=cpu', '--tpu=grpc://10.0.0.1:8470'], '`tpu` names the TPU of strategy tpu or auto'),
+    (['--strategy=auto', '--tpu=mine'], "`tpu` with runtime pjrt must be local. Received: tpu='mine'"),
+    (['--strategy=cpu', '--deterministic=off'], '`deterministic` off is for CPU and GPU by runtime tensorflow')])
+def test_what_cannot_be_is_one_line(run_python, tmp_path, flags, message):
+    done = run_python('train.py', '--model=mlp', '--steps=2', '--runtime=pjrt', *flags,
+                      f'--workdir={tmp_path / "run"}', check=False)
+    assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / 'run').exists()
+
+
+def test_jax_is_named_where_it_is_missing(run_python, tmp_path):
+    missing = ('import runpy, sys; sys.modules["jax"] = None; sys.argv[0] = "train.py"; '
+               'runpy.run_path("train.py", run_name="__main__")')
+    done = run_python('-c', missing, '--model=mlp', '--strategy=cpu', '--runtime=pjrt', f'--workdir={tmp_path / "run"}',
+                      check=False)
+    assert done.returncode == 2 and done.stderr.startswith('error: `runtime` pjrt needs jax: pip install jax. Received')
