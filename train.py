@@ -134,7 +134,8 @@ def _results(recipe, devices, dataset, trainer, values):
     import tensorflow as tf
     steps, batch = trainer.total_steps, recipe.training.batch_size
     return {'recipe': recipe.as_dict(), 'model': recipe.model.kind, 'dataset': dataset.name,
-            'strategy': devices.name, 'runtime': devices.runtime, 'replicas': devices.replicas, 'workers': devices.workers,
+            'strategy': devices.name, 'runtime': devices.runtime, 'replicas': devices.replicas,
+            'workers': devices.workers,
             'global_batch_size': batch, 'steps': steps, 'examples_seen': steps * batch,
             'eval': values, 'best': trainer.best, 'weights_sha256': trainer.state.sha256(),
             'train_seconds': trainer.train_seconds, 'compile_seconds': trainer.compile_seconds,

@@ -16,8 +16,8 @@ class Options(Section):
                                     'on each. 0 does not split.', least=0, most=1024)
     num_workers: int = field(0, 'Number of worker processes to start on this machine, which train together. 0 starts '
                                 'none. For several hosts see strategies/launch/.', least=0, most=1024)
-    runtime: str = field('auto', 'Runtime that drives the devices: tensorflow, or pjrt, which is jax\'s. auto is tensorflow '
-                                 'where it can drive them.', choices=('auto', 'tensorflow', 'pjrt'))
+    runtime: str = field('auto', 'Runtime that drives the devices: tensorflow, or pjrt, which is jax\'s. auto is '
+                                 'tensorflow where it can drive them.', choices=('auto', 'tensorflow', 'pjrt'))
     tpu: str = field('', 'TPU to use: local, its name, or a grpc:// address.')
     data_dir: str = field('', 'Folder of datasets: of your own in the layouts of docs/data.md, and of TensorFlow '
                               'Datasets. Without it, the environment variable CONGRUENT_DATA.')

@@ -92,8 +92,8 @@ def select(strategy='auto', virtual_devices=0, tpu='', runtime='auto'):
 @contextlib.contextmanager
 def worker_errors(devices):
     """Turns what TensorFlow says when another worker dies, or hangs for 10 s, into one line."""
-    lost = (*devices.lost, tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError,
-            tf.errors.DeadlineExceededError)
+    lost = (*devices.lost, tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError,
+            tf.errors.InternalError, tf.errors.DeadlineExceededError)
     try:
         yield
     except lost as error:

@@ -102,8 +102,8 @@ def test_a_run_goes_from_one_runtime_to_the_other(whole, run_python, tmp_path, f
 @pytest.mark.parametrize('flags, message', [
     (['--strategy=gpu'], '`runtime` pjrt finds no GPU: '),
     (['--strategy=multiworker'], '`strategy` multiworker is that of runtime tensorflow'),
-    (['--strategy=cpu', '--virtual_devices=3'], '`batch_size` is the global batch and must be divisible by the number of '
-                                                'replicas'),
+    (['--strategy=cpu', '--virtual_devices=3'], '`batch_size` is the global batch and must be divisible by the '
+                                                'number of replicas'),
     (['--strategy=cpu', '--tpu=grpc://10.0.0.1:8470'], '`tpu` names the TPU of strategy tpu or auto'),
     (['--strategy=auto', '--tpu=mine'], "`tpu` with runtime pjrt must be local. Received: tpu='mine'"),
     (['--strategy=cpu', '--deterministic=off'], '`deterministic` off is for CPU and GPU by runtime tensorflow')])

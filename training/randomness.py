@@ -85,8 +85,8 @@ def make_deterministic(kernels='cpu', choice='auto'):
     """
     if choice == 'off':
         if kernels == 'xla':
-            raise UserError('`deterministic` off is for CPU and GPU by runtime tensorflow: a TPU, and a program of XLA, '
-                            'have equal bits at no cost. Received: deterministic=off')
+            raise UserError('`deterministic` off is for CPU and GPU by runtime tensorflow: a TPU, and a program of '
+                            'XLA, have equal bits at no cost. Received: deterministic=off')
         if tensorflow_config.is_op_determinism_enabled():
             raise UserError('`deterministic` off needs a process of its own: in this one determinism is on, which '
                             'TensorFlow cannot undo. Received: deterministic=off')

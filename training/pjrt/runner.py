@@ -28,8 +28,9 @@ class PjrtRunner:
         self._flags = tf.Variable(tf.zeros([1])) if flags is None else flags
         self._spec = devices.element_spec(dataset_fn(start_step))
         self._length = _block_length(self._spec, devices.local)
+        # The last flag is how long a step takes, as the chief measured it.
         specs = (self._spec, tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.bool),
-                 tf.TensorSpec([self._flags.shape[0] + 1]))      # the last is how long a step takes, as the chief measured it
+                 tf.TensorSpec([self._flags.shape[0] + 1]))
         self.program = lower(self._replica, *specs)
         self._launch = self._compiled()
         self._measured = self._step_seconds = 0.      # seconds per step, here and on the chief
