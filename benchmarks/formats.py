@@ -41,8 +41,11 @@ def main(runs):
         return
     for run in runs:
         Workdir(run).recipe()
-    write('formats', {'runs': {pathlib.Path(run).name: measure(run, args) for run in runs}})
-    write_page()
+    measured = {}
+    for run in runs:      # each is written at once: those with long translations take many minutes
+        measured[pathlib.Path(run).name] = measure(run, args)
+        write('formats', {'runs': measured})
+        write_page()
 
 
 def measure(run, args):
