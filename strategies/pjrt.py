@@ -104,7 +104,8 @@ def select(strategy, virtual_devices=0, tpu='', found='asked for'):
 def _check(strategy, virtual_devices, tpu):
     if strategy == 'multiworker':
         raise UserError('`strategy` multiworker is that of runtime tensorflow; with runtime pjrt several hosts are '
-                        'found beside cpu, gpu and tpu, by TF_CONFIG or Slurm. Received: strategy=multiworker, runtime=pjrt')
+                        'found beside cpu, gpu and tpu, by TF_CONFIG or Slurm. '
+                        'Received: strategy=multiworker, runtime=pjrt')
     if virtual_devices and strategy not in ('auto', 'cpu'):
         raise UserError('`virtual_devices` with runtime pjrt is for the CPU. Received: '
                         f'virtual_devices={virtual_devices}, strategy={strategy}')

@@ -207,4 +207,12 @@ def usable():
             'gpu': (gpus > 0, f'TensorFlow sees {gpus or "no"} GPU' + ('s' if gpus > 1 else '')),
             'multiworker': (True, f'a cluster of {workers} workers' if workers else
                             'on this machine by --num_workers=N; on several by TF_CONFIG or Slurm'),
-            'tpu': (tpu is None, 'this machine has a TPU that TensorFlow can drive' if tpu is None else tpu.problem)}
+            'tpu': _usable_tpu(tpu)}
+
+
+def _usable_tpu(obstacle):
+    if obstacle is None:
+        return True, 'this machine has a TPU that TensorFlow can drive'
+    if _only_jax_drives('tpu', ''):
+        return True, f'this machine has a TPU that jax can drive (runtime pjrt); TensorFlow cannot: {obstacle.problem}'
+    return False, obstacle.problem

@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 ARROWS = {
     'errors': '', 'draws': '', 'settings': 'errors', 'recipes': 'errors settings', 'models': 'errors',
     'data': 'draws errors', 'tasks': 'data draws errors', 'interpretability': 'errors models',
-    'strategies': 'errors', 'training': 'draws errors strategies.graphs',
+    'strategies': 'errors', 'training': 'draws errors strategies.graphs strategies.preflight',
     'experiment': 'data errors models settings strategies tasks training',
     'cli': 'errors recipes settings strategies.selection strategies.tpu',
     'train': 'cli errors experiment settings strategies training',
