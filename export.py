@@ -1,7 +1,7 @@
 """Exports any checkpoint of a run, as a SavedModel or for another runtime, and checks it against the model.
 
-    python export.py --workdir=runs/cnn_digits --checkpoint=best --output=served/digits/1
-    python export.py --workdir=runs/cnn_digits --format=litert --output=served/digits_litert
+    python export.py --workdir=runs/cnn_digits --checkpoint=best --output=runs/served/digits/1
+    python export.py --workdir=runs/cnn_digits --format=litert --output=runs/served/digits_litert
 """
 
 import pathlib

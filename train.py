@@ -6,7 +6,8 @@
     python train.py --list
 
 The same command again resumes where it stopped. In Python, `train.run(recipe, options)` returns the results.
-Exit codes: 0 done, 1 the run failed, 2 a flag is wrong, 75 SIGTERM (saved: start it again), 130 Ctrl-C (saved).
+Exit codes: 0 done, 1 the run failed, 2 a flag is wrong, 75 SIGTERM or --max_minutes (saved: start it again), 130 Ctrl-C
+(saved).
 """
 
 import os

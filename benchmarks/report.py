@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import statistics
 import sys
 
@@ -27,7 +28,9 @@ def save(name, measured, ratio):
 def write(name, measured):
     """Writes NAME.json: the command of this process, what it measured, the machine and the versions."""
     RESULTS.mkdir(exist_ok=True)
-    record = {'command': 'python -m benchmarks.' + ' '.join([pathlib.Path(sys.argv[0]).stem, *sys.argv[1:]]),
+    # Without the folders of this machine.
+    arguments = [re.sub(r'(^|=)/\S*/', r'\1', argument) for argument in sys.argv[1:]]
+    record = {'command': 'python -m benchmarks.' + ' '.join([pathlib.Path(sys.argv[0]).stem, *arguments]),
               **measured,
               'machine': f'{os.cpu_count()} x {platform.machine()} CPU', 'python': platform.python_version(),
               'versions': {package: importlib.metadata.version(package)

@@ -16,9 +16,10 @@ class Options(Section):
                                     'on each. 0 does not split.', least=0, most=1024)
     num_workers: int = field(0, 'Number of worker processes to start on this machine, which train together. 0 starts '
                                 'none. For several hosts see strategies/launch/.', least=0, most=1024)
-    runtime: str = field('auto', 'Runtime that drives the devices: tensorflow, or pjrt, which is jax\'s. auto is '
-                                 'tensorflow where it can drive them.', choices=('auto', 'tensorflow', 'pjrt'))
-    tpu: str = field('', 'TPU to use: local, its name, or a grpc:// address.')
+    runtime: str = field('auto', 'Runtime that drives the devices: tensorflow; or pjrt, which needs jax. auto is '
+                                 'tensorflow, and pjrt where only jax can drive this machine\'s TPU.',
+                         choices=('auto', 'tensorflow', 'pjrt'))
+    tpu: str = field('', 'TPU to use: local, its name, or a grpc:// address; with --runtime=pjrt only local.')
     data_dir: str = field('', 'Folder of datasets: of your own in the layouts of docs/data.md, and of TensorFlow '
                               'Datasets. Without it, the environment variable CONGRUENT_DATA.')
     jit: str = field('auto', 'Compilation of the step with XLA. auto compiles where that was measured to be faster.',
@@ -37,4 +38,4 @@ class Options(Section):
                                 'checkpoint and resume from there without that batch.', choices=('skip', 'rollback'))
     nan_limit: int = field(25, 'Number of consecutive steps with a gradient that is not finite after which the run '
                                'ends. A float16 run begins with up to 15.', least=1, most=STEPS)
-    export: bool = field(True, 'SavedModel in workdir/export/1, in TensorFlow Serving\'s layout.')
+    export: bool = field(True, 'SavedModel in workdir/export/1 when training ends, in TensorFlow Serving\'s layout.')
