@@ -145,7 +145,7 @@ def _results(recipe, devices, dataset, trainer, values):
             'tensor_float_32': (devices.hardware == 'gpu'
                                 and tf.config.experimental.tensor_float_32_execution_enabled()),
             'versions': {'python': platform.python_version(), 'tensorflow': tf.__version__,
-                         'keras': keras.__version__, 'numpy': numpy.__version__}}
+                         'keras': keras.__version__, 'numpy': numpy.__version__, **devices.versions}}
 
 
 def _print_end(workdir, results):
@@ -170,15 +170,16 @@ def main(chosen):
 
 def _launch(recipe, options):
     """This command again as `num_workers` processes, which form a cluster. Returns the exit code."""
-    if options.strategy not in ('auto', 'multiworker') and options.runtime != 'pjrt':
-        raise UserError(f'`num_workers` needs strategy multiworker. Received: num_workers={options.num_workers}, '
+    if options.strategy not in (('auto', 'cpu') if options.runtime == 'pjrt' else ('auto', 'multiworker')):
+        needed = 'strategy cpu, with runtime pjrt' if options.runtime == 'pjrt' else 'strategy multiworker'
+        raise UserError(f'`num_workers` needs {needed}. Received: num_workers={options.num_workers}, '
                         f'strategy={options.strategy}')
     if 'TF_CONFIG' in os.environ:
         raise UserError('`num_workers` starts a cluster of its own, but TF_CONFIG names one. '
                         f'Received: num_workers={options.num_workers}, TF_CONFIG={os.environ["TF_CONFIG"]!r}')
     Workdir(options.workdir).check(recipe)        # a mistake here is one line, and not one from each worker
-    strategy = [] if options.runtime == 'pjrt' else ['--strategy=multiworker']
-    return workers.launch([sys.executable, *sys.argv, '--num_workers=0', *strategy], options.num_workers)
+    strategy = 'cpu' if options.runtime == 'pjrt' else 'multiworker'
+    return workers.launch([sys.executable, *sys.argv, '--num_workers=0', f'--strategy={strategy}'], options.num_workers)
 
 
 if __name__ == '__main__':

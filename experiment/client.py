@@ -11,6 +11,7 @@ import json
 import pathlib
 import sys
 import urllib.request
+from http.client import HTTPException
 from urllib.error import HTTPError
 
 
@@ -37,9 +38,10 @@ def main():
         answer = ask(**vars(args))
     except HTTPError as error:      # the server's own words
         sys.exit(f'{error.url}: {" ".join(error.read().decode(errors="replace").split())}')
-    except (OSError, ValueError) as error:      # no such file, no such host, no such scheme
-        sys.exit(f'{args.model}: {error}')
-    print(answer['text'] if 'text' in answer else f'{answer["label"]} ({max(answer["probabilities"]):.1%})')
+    except (OSError, ValueError, LookupError, HTTPException) as error:      # no such file, host, scheme or server
+        sys.exit(f'{args.model}: {type(error).__name__}: {error}')
+    label = f'{answer["label"]} ({max(answer["probabilities"]):.1%})' if 'label' in answer else json.dumps(answer)
+    print(answer.get('text', label))
 
 
 if __name__ == '__main__':

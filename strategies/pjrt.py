@@ -4,9 +4,10 @@ import dataclasses
 import os
 
 import numpy as np
+import tensorflow as tf
 
-from errors import UserError
-from strategies import cluster, doctor
+from errors import RunError, UserError
+from strategies import cluster, doctor, gpu
 from strategies.preflight.replicas import ProgramReplicas
 from strategies.selection import Devices
 
@@ -27,7 +28,12 @@ class PjrtDevices(Devices):
         return self.replicas // self.workers
 
     @property
-    def lost(self):
+    def versions(self):
+        found = {name: doctor.look().packages.get(name) for name in ('jax', 'jaxlib', 'libtpu')}
+        return {name: version for name, version in found.items() if version}
+
+    @property
+    def errors(self):
         import jax
         return (jax.errors.JaxRuntimeError,)
 
@@ -39,7 +45,6 @@ class PjrtDevices(Devices):
 
     def input_context(self):
         import jax
-        import tensorflow as tf
         return tf.distribute.InputContext(self.workers, jax.process_index(), self.replicas)
 
     def element_spec(self, dataset_fn):
@@ -86,18 +91,17 @@ def select(strategy, virtual_devices=0, tpu='', found='asked for'):
     Raises:
         UserError: jax is missing, or sees no such device; or an argument is tf.distribute's.
     """
-    _check(strategy, virtual_devices, tpu)
     if strategy == 'auto':
         machine = doctor.look()
-        strategy = 'tpu' if machine.has_tpu else 'gpu' if machine.nvidia_gpus and not virtual_devices else 'cpu'
-    flags = {'cpu': f'--xla_force_host_platform_device_count={virtual_devices}' if virtual_devices > 1 else '',
-             'gpu': '--xla_gpu_deterministic_ops=true', 'tpu': ''}[strategy]
-    os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {flags}'.strip()
-    devices = sorted(_open(strategy), key=lambda device: (device.process_index, device.id))
+        strategy = 'tpu' if machine.has_tpu else 'gpu' if machine.nvidia_gpus else 'cpu'
+    _check(strategy, virtual_devices, tpu)
+    tf.config.set_visible_devices([], 'GPU')      # they are jax's; TensorFlow would reserve their memory
+    devices = sorted(_open(strategy, virtual_devices), key=lambda device: (device.process_index, device.id))
     import jax
     kinds = ', '.join(sorted({device.device_kind for device in devices}))
     return PjrtDevices(strategy, strategy, f'{found}; {len(devices)} x {kinds}, driven by jax {jax.__version__}',
                        ProgramReplicas(len(devices)), workers=jax.process_count(), is_chief=jax.process_index() == 0,
+                       bfloat16=strategy == 'gpu' and _have_bfloat16(devices),
                        mesh=jax.sharding.Mesh(np.array(devices), ('replica',)))
 
 
@@ -106,29 +110,58 @@ def _check(strategy, virtual_devices, tpu):
         raise UserError('`strategy` multiworker is that of runtime tensorflow; with runtime pjrt several hosts are '
                         'found beside cpu, gpu and tpu, by TF_CONFIG or Slurm. '
                         'Received: strategy=multiworker, runtime=pjrt')
-    if virtual_devices and strategy not in ('auto', 'cpu'):
+    if virtual_devices and strategy != 'cpu':
         raise UserError('`virtual_devices` with runtime pjrt is for the CPU. Received: '
                         f'virtual_devices={virtual_devices}, strategy={strategy}')
     if tpu not in ('', 'local'):
         raise UserError(f'`tpu` with runtime pjrt must be local. Received: tpu={tpu!r}')
 
 
-def _open(strategy):
+def _open(strategy, virtual_devices):
     """All devices of a kind, on all hosts."""
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
     platform = PLATFORMS[strategy]
+    _add_flag({'cpu': f'--xla_force_host_platform_device_count={virtual_devices}' if virtual_devices else '',
+               'gpu': '--xla_gpu_deterministic_ops=true', 'tpu': ''}[strategy])
     try:
         import jax
-        import jax.export  # noqa: F401
-    except ImportError as error:
-        raise UserError(f'`runtime` pjrt needs jax: {INSTALL[strategy]}. Received: runtime=pjrt ({error})') from None
+        import jax.export
+        jax.P, jax.shard_map, jax.distributed.is_initialized      # of 0.8 and newer
+    except (ImportError, AttributeError) as error:
+        raise UserError(f'`runtime` pjrt needs a newer jax, or one at all: {INSTALL[strategy]}. '
+                        f'Received: runtime=pjrt ({error})') from None
     jax.config.update('jax_enable_x64', True)      # step numbers and random keys are of 64 bits
     jax.config.update('jax_platforms', platform if platform == 'cpu' else f'{platform},cpu')
+    if cluster.size() > 1 and not jax.distributed.is_initialized():
+        _join(jax)
     try:
-        if cluster.size() > 1:      # its first worker coordinates
-            jax.distributed.initialize(cluster.hosts()[0], cluster.size(), cluster.rank())
-        return jax.devices(platform)
+        devices = jax.devices(platform)
     except RuntimeError as error:
-        reason = ' '.join(str(error).split())[:200]
-        raise UserError(f'`runtime` pjrt finds no {strategy.upper()}: {reason}. With one: {INSTALL[strategy]}. '
-                        f'Received: strategy={strategy}, runtime=pjrt') from None
+        raise UserError(f'`runtime` pjrt finds no {strategy.upper()}: {_first_words(error)}. With one: '
+                        f'{INSTALL[strategy]}. Received: strategy={strategy}, runtime=pjrt') from None
+    if virtual_devices and len(jax.local_devices()) != virtual_devices:      # fixed at jax's first use
+        raise UserError('`virtual_devices` must be chosen before anything else uses jax. '
+                        f'Received: virtual_devices={virtual_devices}')
+    return devices
+
+
+def _add_flag(flag):
+    flags = os.environ.get('XLA_FLAGS', '').split()
+    os.environ['XLA_FLAGS'] = ' '.join([*flags, flag] if flag and flag not in flags else flags)
+
+
+def _join(jax):
+    """Joins the cluster that TF_CONFIG or Slurm names; its first worker coordinates."""
+    try:
+        jax.distributed.initialize(cluster.hosts()[0], cluster.size(), cluster.rank())
+    except RuntimeError as error:
+        raise RunError(f'no connection to the other workers, by {cluster.hosts()[0]}: {_first_words(error)}') from None
+
+
+def _have_bfloat16(devices):
+    """Whether all GPUs have units for bfloat16, by their compute capability."""
+    return all(tuple(map(int, str(device.compute_capability).split('.'))) >= gpu.BFLOAT16 for device in devices)
+
+
+def _first_words(error):
+    return ' '.join(str(error).split())[:200]

@@ -14,12 +14,13 @@ from errors import RunError, UserError, lookup
 from strategies import cluster, diagnosis, doctor, gpu
 from strategies.tpu import bring_up
 
+LOST = 'UNAVAILABLE', 'ABORTED', 'CANCELLED', 'INTERNAL', 'DEADLINE_EXCEEDED'       # codes of jax's errors
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3      # of glibc's malloc.h
 
 
 @dataclasses.dataclass(frozen=True)
 class Devices:
-    """The chosen tf.distribute.Strategy, and what the rest of a run needs to know about it."""
+    """The chosen tf.distribute.Strategy, and what the rest of a run needs to know of it. pjrt.py has another kind."""
     name: str            # cpu, gpu, multiworker or tpu
     hardware: str        # cpu, gpu or tpu
     reason: str
@@ -30,9 +31,14 @@ class Devices:
     runtime: str = 'tensorflow'      # or pjrt
 
     @property
-    def lost(self):
-        """More exceptions that say that another worker was lost."""
+    def errors(self):
+        """Exceptions of another runtime than TensorFlow's, whose messages begin with a code as TensorFlow's do."""
         return ()
+
+    @property
+    def versions(self):
+        """{package: version} of another runtime than TensorFlow's."""
+        return {}
 
     @property
     def kernels(self):
@@ -79,11 +85,11 @@ def select(strategy='auto', virtual_devices=0, tpu='', runtime='auto'):
     if tpu and strategy not in ('auto', 'tpu'):
         raise UserError(f'`tpu` names the TPU of strategy tpu or auto. Received: tpu={tpu!r}, strategy={strategy}')
     _keep_freed_memory()
-    if runtime == 'pjrt' or runtime == 'auto' and _only_jax_drives(strategy, tpu):
-        from strategies import pjrt
-        return pjrt.select(strategy, virtual_devices, tpu, 'asked for' if runtime == 'pjrt' else
-                           'TensorFlow cannot drive this TPU, and jax can')
     try:
+        if runtime == 'pjrt' or runtime == 'auto' and _only_jax_drives(strategy, tpu):
+            from strategies import pjrt
+            return pjrt.select(strategy, virtual_devices, tpu, 'asked for' if runtime == 'pjrt' else
+                               'TensorFlow cannot drive this TPU, and jax can')
         return chosen(virtual_devices, tpu)
     except RuntimeError as error:   # logical devices are fixed at TensorFlow's first use
         raise UserError(f'`strategy` must be selected before anything else uses TensorFlow: {error}') from error
@@ -91,13 +97,17 @@ def select(strategy='auto', virtual_devices=0, tpu='', runtime='auto'):
 
 @contextlib.contextmanager
 def worker_errors(devices):
-    """Turns what TensorFlow says when another worker dies, or hangs for 10 s, into one line."""
-    lost = (*devices.lost, tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError,
-            tf.errors.InternalError, tf.errors.DeadlineExceededError)
+    """Turns what a runtime says when another worker dies, or hangs for 10 s, into one line."""
+    lost = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError,
+            tf.errors.DeadlineExceededError)
     try:
         yield
-    except lost as error:
-        if devices.workers == 1:
+    except (*lost, *devices.errors) as error:
+        code = str(error).partition(':')[0]
+        if isinstance(error, devices.errors) and code == 'RESOURCE_EXHAUSTED':
+            reason = ' '.join(str(error).split())[:200]
+            raise RunError(f'the run does not fit the memory of a device: {reason}') from None
+        if devices.workers == 1 or isinstance(error, devices.errors) and code not in LOST:
             raise
         raise RunError('another worker was lost, so that this one cannot continue; start all workers again, and the '
                        f'run resumes from its newest checkpoint ({type(error).__name__})') from error

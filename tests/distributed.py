@@ -39,13 +39,13 @@ class Squares(Task):
     name, training_metrics = 'squares', ('mae',)
 
     def __init__(self):
-        pass
+        self.zeros = tf.zeros([200])      # which steps read and do not change; a smaller one would be in the graph
 
     def loss(self, y, outputs, weights, training=False):
         return weighted(tf.square(tf.cast(outputs[:, 0], tf.float32) - y), weights)
 
     def metrics(self, y, outputs, weights):
-        return {'mae': weighted(tf.abs(tf.cast(outputs[:, 0], tf.float32) - y), weights)}
+        return {'mae': weighted(tf.abs(tf.cast(outputs[:, 0], tf.float32) - y) + tf.reduce_sum(self.zeros), weights)}
 
     def evaluation_totals(self, model, x, y, weights, real):
         totals = super().evaluation_totals(model, x, y, weights, real)

@@ -13,6 +13,7 @@ import time
 import numpy as np
 import pytest
 
+from errors import PREEMPTED
 from tests.conftest import ROOT, clean_environment
 from tests.test_equality_replicas import EXACT, MAIN, SPOILT, TOLERANCE, difference, run  # noqa: F401
 from training.checkpoint import Checkpoints
@@ -67,21 +68,23 @@ def whole(run_python, tmp_path_factory):
     return folder
 
 
-def killed(folder, number, *flags):
-    """Starts the run and sends it a signal once it has a checkpoint. Returns the exit code."""
-    process = subprocess.Popen([sys.executable, *TRAIN, *flags, '--steps_per_call=3', f'--workdir={folder}'], cwd=ROOT,
+def kill(folder, number, *flags):
+    """Starts the run and sends it a signal once it has a checkpoint, before its end."""
+    process = subprocess.Popen([sys.executable, *TRAIN, *flags, '--steps_per_call=1', f'--workdir={folder}'], cwd=ROOT,
                                env=clean_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None and not Checkpoints(folder / 'checkpoints').steps():
         time.sleep(0.02)
     process.send_signal(number)
-    return process.wait(120)
+    assert process.wait(120) == (PREEMPTED if number == signal.SIGTERM else -number)
+    assert 0 < max(Checkpoints(folder / 'checkpoints').steps()) < 60 and not (folder / 'results.json').exists()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGTERM])
 def test_killed_and_resumed_equals_never_interrupted(whole, run_python, tmp_path, number):
-    killed(tmp_path / 'run', number, *PJRT)
-    run_python(*TRAIN, '--runtime=pjrt', '--virtual_devices=4', f'--workdir={tmp_path / "run"}')
+    kill(tmp_path / 'run', number, *PJRT)
+    done = run_python(*TRAIN, '--runtime=pjrt', '--virtual_devices=4', f'--workdir={tmp_path / "run"}')
+    assert 'resuming at step' in done.stdout
     assert results(tmp_path / 'run')['weights_sha256'] == results(whole)['weights_sha256']
     assert results(tmp_path / 'run')['eval'] == results(whole)['eval']
 
@@ -89,8 +92,8 @@ def test_killed_and_resumed_equals_never_interrupted(whole, run_python, tmp_path
 @pytest.mark.slow
 @pytest.mark.parametrize('first, then', [(PJRT, []), ([], PJRT)])
 def test_a_run_goes_from_one_runtime_to_the_other(whole, run_python, tmp_path, first, then):
-    killed(tmp_path / 'run', signal.SIGKILL, *first)
-    run_python(*TRAIN, *then, f'--workdir={tmp_path / "run"}')
+    kill(tmp_path / 'run', signal.SIGKILL, *first)
+    assert 'resuming at step' in run_python(*TRAIN, *then, f'--workdir={tmp_path / "run"}').stdout
     one, other = (Checkpoints(folder / 'checkpoints').newest()[0] for folder in (whole, tmp_path / 'run'))
     assert one.keys() == other.keys()
     for name, array in one.items():
@@ -104,6 +107,8 @@ def test_a_run_goes_from_one_runtime_to_the_other(whole, run_python, tmp_path, f
     (['--strategy=cpu', '--virtual_devices=3'], '`batch_size` is the global batch and must be divisible by the '
                                                 'number of replicas'),
     (['--strategy=cpu', '--tpu=grpc://10.0.0.1:8470'], '`tpu` names the TPU of strategy tpu or auto'),
+    (['--strategy=gpu', '--virtual_devices=2'], '`virtual_devices` with runtime pjrt is for the CPU. Received: '),
+    (['--strategy=gpu', '--num_workers=2'], '`num_workers` needs strategy cpu, with runtime pjrt. Received: '),
     (['--strategy=auto', '--tpu=mine'], "`tpu` with runtime pjrt must be local. Received: tpu='mine'"),
     (['--strategy=cpu', '--deterministic=off'], '`deterministic` off is for CPU and GPU by runtime tensorflow')])
 def test_what_cannot_be_is_one_line(run_python, tmp_path, flags, message):

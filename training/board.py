@@ -63,14 +63,17 @@ class Board:
         # Files are read in the order of their names: this one after the old ones, and before the writer's, whose name
         # has the host's after the second.
         new, temporary = folder / f'events.out.tfevents.{now // 10 ** 9:010d}.+{now}', folder / '.kept.tmp'
-        folder.mkdir(parents=True, exist_ok=True)
         with _errors(folder):
-            with tf.io.TFRecordWriter(str(temporary)) as file:
-                for record in (*(event.SerializeToString() for event in head), *kept):
-                    file.write(record)
-        os.replace(temporary, new)
-        for file in old:
-            file.unlink()
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                with tf.io.TFRecordWriter(str(temporary)) as file:
+                    for record in (*(event.SerializeToString() for event in head), *kept):
+                        file.write(record)
+                os.replace(temporary, new)
+            finally:
+                temporary.unlink(missing_ok=True)
+            for file in old:
+                file.unlink()
 
     def close(self):
         for split in list(self._writers):
@@ -94,8 +97,8 @@ class Board:
 def _errors(folder):
     try:
         yield
-    except tf.errors.OpError as error:
-        reason = ' '.join(error.message.split())
+    except (tf.errors.OpError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else ' '.join(error.message.split())
         raise RunError(f'TensorBoard\'s files cannot be written to {folder}: {reason}') from None
 
 

@@ -19,7 +19,7 @@ class Call(NamedTuple):
     """What a call into the graph did."""
     steps: int
     totals: dict         # {name: (sum, weight)} over the steps, and all replicas
-    waited: float        # seconds for which the last step waited for its data
+    waited: float        # seconds per step spent waiting for data: of the last step, or a mean
     flags: list          # stop requests raised on any worker during the call: see training/interrupt.py
     first_bad: int       # the first step whose gradient was not finite, or NEVER
     bad_run: int         # how many of the last steps, one after the other, were such

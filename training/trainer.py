@@ -58,7 +58,7 @@ class Trainer:
         batch_norm.install(self.model, training.accumulate, devices.replicas)
         self.jit, self.jit_reason = use_jit(jit, self.model, devices.kernels, devices.replicas, total_steps,
                                             deterministic)
-        if self.jit and deterministic and devices.hardware == 'gpu':
+        if (self.jit or devices.runtime == 'pjrt') and deterministic and devices.hardware == 'gpu':
             lookups.install(self.model)
         self.deterministic = deterministic
         self.state = make_state(devices, self.model, self.optimizer, loss_scale)

@@ -1,7 +1,6 @@
 """A trained model in the formats of other runtimes, each run in its own runtime and compared with the model.
 
 A format is a module here with
-    EXTRA                         the extra of setup.cfg that installs its packages; '' for none
     RUNTIME                       the package that runs it
     write(plain, model, folder, quantize)
     load(folder, task, threads=0) -> function (signature, {name: array}) -> {name: array}; threads: 0 is the
@@ -32,6 +31,9 @@ def module_of(name):
     except ModuleNotFoundError as error:
         raise UserError(f'`format` {name} needs a package that is not installed, {error.name}: '
                         f'pip install -e ".[{name}]". Received: format={name}') from None
+    except Exception as error:      # another version of a package that it needs, too
+        raise UserError(f'`format` {name} cannot use its packages: {" ".join(str(error).split())[:200]}. Installed '
+                        f'together: pip install -e ".[{name}]". Received: format={name}') from None
 
 
 def check(name, quantize, batch_size):

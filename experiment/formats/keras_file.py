@@ -4,7 +4,7 @@ import keras
 
 from experiment.formats.plain import Plain
 
-EXTRA, RUNTIME, FILE = '', 'keras', 'model.keras'
+RUNTIME, FILE = 'keras', 'model.keras'
 
 
 def write(plain, model, folder, quantize='none'):

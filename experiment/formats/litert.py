@@ -5,7 +5,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from experiment.formats.plain import is_recurrent
 
-EXTRA, RUNTIME, FILE = 'litert', 'ai-edge-litert', 'model.tflite'
+RUNTIME, FILE = 'ai-edge-litert', 'model.tflite'
 
 
 def batch_size(model, wanted):

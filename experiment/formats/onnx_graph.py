@@ -5,7 +5,7 @@ import logging
 import onnxruntime
 import tf2onnx
 
-EXTRA, RUNTIME, OPSET = 'onnx', 'onnxruntime', 18      # the newest operators that tf2onnx 1.17 writes
+RUNTIME, OPSET = 'onnxruntime', 18      # the newest operators that tf2onnx 1.17 writes
 
 
 def write(plain, model, folder, quantize='none'):

@@ -5,7 +5,7 @@ import sys
 sys.modules.setdefault('openvino_telemetry', None)      # absent, it reports to nobody that a model was converted
 import openvino  # noqa: E402
 
-EXTRA = RUNTIME = 'openvino'
+RUNTIME = 'openvino'
 
 
 def write(plain, model, folder, quantize='none'):

@@ -1,15 +1,14 @@
 """Exact evaluation on the devices of a mesh: as training/evaluation.py, one launch per batch."""
 
-import jax
 import numpy as np
 import tensorflow as tf
 
 from errors import Stopped
 from training import interrupt
 from training.evaluation import collect
-from training.pjrt.program import lower
+from training.pjrt.program import launch_once, lower
 
-ASKED = 8      # batches between two looks at the flags: all hosts look together
+ASKED = 8      # batches between two looks at the flags of several hosts, which all look together
 
 
 class PjrtEvaluator:
@@ -18,7 +17,7 @@ class PjrtEvaluator:
     def __init__(self, devices, state, step, dataset_fn, batches, source):
         self._devices, self._state, self._step = devices, state, step
         self._dataset_fn, self._batches, self._source = dataset_fn, batches, source
-        self._program = None
+        self._program, self._asked = None, ASKED if devices.workers > 1 else 1
 
     def __call__(self, flags=None):
         """Returns {name: value}. Raises Stopped where a flag was raised, on any host."""
@@ -33,33 +32,30 @@ class PjrtEvaluator:
             outputs = self._devices.strategy.run(self._step, args=batch)
             self._structure[:] = [tf.nest.map_structure(lambda t: 0, outputs)]
             return tf.nest.flatten(outputs)
-        program = lower(replica, *self._devices.element_spec(self._dataset_fn))
-
-        def everywhere(batch, state):
-            outputs = program.call(*(field[0] for field in batch), *state)
-            return [outputs[i] for i in program.results]
-        self._launch = jax.jit(jax.shard_map(everywhere, mesh=self._devices.mesh, check_vma=False, out_specs=jax.P(),
-                                             in_specs=(jax.P(None, 'replica'), jax.P())))
-        self._program = program
+        self._program = lower(replica, *self._devices.element_spec(self._dataset_fn))
+        self._launch = launch_once(self._devices, self._program)
 
     def _results(self, flags):
         """(totals, answers) of each batch, one behind the devices."""
         slices = self._dataset_fn(self._devices.input_context()).take(self._batches * self._devices.local)
         state, before = self._state.values(self._program.captured), None
         for number, fields in enumerate(slices.batch(self._devices.local).prefetch(2)):
-            if flags is not None and number % ASKED == 0:
+            if number % self._asked == 0:
                 self._stop_if_asked(flags)
             batch = [self._devices.put_block(field.numpy(), 1) for field in tf.nest.flatten(fields)]
-            here = self._launch(batch, state)
+            here = self._launch(batch, (), state)
             if before is not None:
                 yield self._arrays(before)
             before = here
         yield self._arrays(before)
+        self._stop_if_asked(flags)
 
     def _arrays(self, outputs):
         flat = [np.asarray(output.addressable_data(0)) for output in outputs]
         return tf.nest.pack_sequence_as(self._structure[0], flat)
 
     def _stop_if_asked(self, flags):
+        if flags is None:
+            return
         if stopped_by := interrupt.cause(self._devices.sum_over_hosts(flags.numpy())):
             raise Stopped(stopped_by)

@@ -1,8 +1,8 @@
 """A function of one replica, as TensorFlow lowers it, as a function of jax's."""
 
 import dataclasses
-import hashlib
 
+import jax
 import numpy as np
 import tensorflow as tf
 
@@ -19,13 +19,11 @@ class Program:
         captured: the tf.Variables, and other tensors, that it reads.
         updates: {number of a captured variable: number of the output that is its new value}.
         results: numbers of the outputs that are the function's own, in the order of tf.nest.flatten.
-        fingerprint: of the program, the same wherever it is lowered from the same code, versions and recipe.
     """
     call: object
     captured: tuple
     updates: dict
     results: tuple
-    fingerprint: str
 
 
 def lower(function, *specs):
@@ -40,12 +38,16 @@ def lower(function, *specs):
     updates = {index: replaced[arguments + index] for index in range(len(lowered.captured))
                if arguments + index in replaced}
     results = tuple(i for i in range(len(exported.out_avals)) if i not in updates.values())
-    return Program(exported.call, lowered.captured, updates, results, fingerprint(lowered.hlo))
+    return Program(exported.call, lowered.captured, updates, results)
 
 
-def fingerprint(hlo):
-    """12 hexadecimal digits of serialized HLO."""
-    return hashlib.sha256(hlo).hexdigest()[:12]
+def launch_once(devices, program):
+    """A jax function (block of one step, more arguments, values of `captured`) -> the program's results."""
+    def replica(block, arguments, state):
+        outputs = program.call(*(field[0] for field in block), *arguments, *state)
+        return [outputs[i] for i in program.results]
+    return jax.jit(jax.shard_map(replica, mesh=devices.mesh, check_vma=False, out_specs=jax.P(),
+                                 in_specs=(jax.P(None, 'replica'), jax.P(), jax.P())))
 
 
 def value_of(captured):

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from training.loop import NEVER, Call
-from training.pjrt.program import lower
+from training.pjrt.program import launch_once, lower
 
 BLOCK = 16                   # at most: steps whose batches are sent together
 BLOCK_BYTES = 64 * 2 ** 20   # at most: per host
@@ -32,35 +32,45 @@ class PjrtRunner:
         specs = (self._spec, tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.bool),
                  tf.TensorSpec([self._flags.shape[0] + 1]))
         self.program = lower(self._replica, *specs)
+        self._changed = sorted(self.program.updates)
+        self._kept = [j for j in range(len(self.program.captured)) if j not in self.program.updates]
         self._launch = self._compiled()
         self._measured = self._step_seconds = 0.      # seconds per step, here and on the chief
+        self._has_compiled = False
         self.seek(start_step, banned)
 
     def _replica(self, batch, number, allowed, flags):
-        totals, flags = self._devices.strategy.run(self.step, args=(batch, number, allowed, flags))
-        return [tf.stack(pair) for pair in (totals[name] for name in self.step.totals_names)], flags
+        totals, raised = self._devices.strategy.run(self.step, args=(batch, number, allowed, flags))
+        return [tf.stack(totals[name]) for name in self.step.totals_names], raised
 
     def _compiled(self):
-        """A jax function (state, block, first step, allowed [K], low, high, flags) -> (state, totals [K, N, 2], flags).
+        """A jax function of (changed, kept, block, first step, allowed [K], low, high, flags).
 
-        Steps `low` to `high` of a block of K are run. The state is donated.
+        It returns (changed, totals [K, N, 2], flags). Steps `low` to `high` of a block of K are run. changed: what they
+        update, which is donated; kept: what they only read.
         """
         program, length, names = self.program, self._length, len(self.step.totals_names)
 
-        def replica(state, block, first, allowed, low, high, flags):
+        def replica(changed, kept, block, first, allowed, low, high, flags):
             def one(i, carry):
                 state, totals, _ = carry
-                outputs = program.call(*(field[i] for field in block), first + i, allowed[i], flags[0], *state)
-                state = [outputs[program.updates[j]] if j in program.updates else s for j, s in enumerate(state)]
+                values = self._merged(state, kept)
+                outputs = program.call(*(field[i] for field in block), first + i, allowed[i], flags[0], *values)
                 *results, raised = (outputs[j] for j in program.results)
+                state = [outputs[program.updates[j]] for j in self._changed]
                 return state, totals.at[i].set(jax.numpy.stack(results)), raised
-            start = state, jax.numpy.zeros([length, names, 2], np.float32), jax.numpy.zeros_like(flags[0])
+            start = changed, jax.numpy.zeros([length, names, 2], np.float32), jax.numpy.zeros_like(flags[0])
             return jax.lax.fori_loop(low, high, one, start)
         whole, split, block = jax.P(), jax.P('replica'), jax.P(None, 'replica')
         everywhere = jax.shard_map(
             replica, mesh=self._devices.mesh, check_vma=False, out_specs=(whole, whole, whole),
-            in_specs=(whole, block, whole, whole, whole, whole, split))
+            in_specs=(whole, whole, block, whole, whole, whole, whole, split))
         return jax.jit(everywhere, donate_argnums=0)
+
+    def _merged(self, changed, kept):
+        """Both parts of the state, in the program's order."""
+        values = dict(zip(self._changed, changed)) | dict(zip(self._kept, kept))
+        return [values[j] for j in range(len(values))]
 
     def seek(self, step, banned=()):
         """Goes to a step. banned: steps whose batches change nothing."""
@@ -83,13 +93,8 @@ class PjrtRunner:
             names[:] = sorted(totals)
             return norms, [totals[name] for name in names]
         program = lower(replica, self._spec, tf.TensorSpec([], tf.int64))
-
-        def everywhere(block, number, state):
-            outputs = program.call(*(field[0] for field in block), number, *state)
-            return [outputs[i] for i in program.results]
-        launch = jax.jit(jax.shard_map(everywhere, mesh=self._devices.mesh, check_vma=False, out_specs=jax.P(),
-                                       in_specs=(jax.P(None, 'replica'), jax.P(), jax.P())))
-        results = launch(self._block, np.int64(step), self._state.values(program.captured))
+        results = launch_once(self._devices, program)(self._block, (np.int64(step),),
+                                                      self._state.values(program.captured))
         flat = [float(result.addressable_data(0)) for result in results]
         norms, sums = flat[:-2 * len(names)], flat[-2 * len(names):]
         return norms, {name: tuple(sums[2 * i:2 * i + 2]) for i, name in enumerate(names)}
@@ -105,7 +110,9 @@ class PjrtRunner:
                 raised = launches[-2].flags()[:-1]
         *flags, seconds = launches[-1].flags()
         steps = self.next_step - start
-        self._measured, self._step_seconds = (time.perf_counter() - began) / steps, seconds
+        if self._has_compiled:
+            self._measured = (time.perf_counter() - began) / steps
+        self._has_compiled, self._step_seconds = True, seconds
         totals = np.concatenate([launch.totals() for launch in launches])                    # [steps, N, 2]
         return self._call(start, totals.astype(np.float64), waited / steps, np.maximum(raised, flags))
 
@@ -120,9 +127,11 @@ class PjrtRunner:
         flags[:, :-1] = self._flags.numpy()
         flags[0, -1] = self._measured if self._devices.is_chief else 0.
         captured = self.program.captured
-        state, totals, raised = self._launch(self._state.values(captured), self._block, np.int64(self._block_step),
-                                             allowed, np.int32(low), np.int32(high), self._devices.put_rows(flags))
-        self._state.take(captured, {i: state[i] for i in self.program.updates})
+        values = self._state.values(captured)
+        changed, totals, raised = self._launch(
+            [values[j] for j in self._changed], [values[j] for j in self._kept], self._block,
+            np.int64(self._block_step), allowed, np.int32(low), np.int32(high), self._devices.put_rows(flags))
+        self._state.take([captured[j] for j in self._changed], changed)
         self.next_step = self._block_step + high
         return _Launch(low, high, totals, raised)
 
@@ -134,18 +143,17 @@ class PjrtRunner:
         return time.perf_counter() - began
 
     def _call(self, start, totals, waited, flags):
+        steps = np.arange(start, start + len(totals))
         skipped = totals[:, self.step.totals_names.index('skipped'), 0] > 0
-        bad = [start + i for i in range(len(totals)) if skipped[i] and start + i not in self._banned]
-        run = 0
-        while run < len(totals) and start + len(totals) - 1 - run in bad:
-            run += 1
+        bad = skipped & ~np.isin(steps, list(self._banned))
+        run = len(bad) if bad.all() else int(np.argmin(bad[::-1]))
         sums = {name: [0., 0.] for name in self.step.totals_names}
         for one in totals:      # one after the other, so that how many are in a call changes no digit
             for name, (total, weight) in zip(sums, one):
                 sums[name][0] += total
                 sums[name][1] += weight
         return Call(len(totals), {name: (float(total), float(weight)) for name, (total, weight) in sums.items()},
-                    waited, [float(flag) for flag in flags], bad[0] if bad else NEVER, run)
+                    waited, [float(flag) for flag in flags], int(steps[bad][0]) if bad.any() else NEVER, run)
 
 
 class _Launch(NamedTuple):

@@ -24,12 +24,12 @@ class PjrtState(TrainState):
         """The jax arrays of what a program captured, in its order. While `averaged` is open, averages of weights."""
         return [self._value(variable) for variable in captured]
 
-    def take(self, captured, updates):
-        """Takes {number of a captured variable: jax array}, its new value."""
-        for number, array in updates.items():
-            name = self._names.get(id(captured[number]))
+    def take(self, variables, arrays):
+        """Takes the new values of variables that a program updated, jax arrays."""
+        for variable, array in zip(variables, arrays, strict=True):
+            name = self._names.get(id(variable))
             if name is None:
-                self._others[id(captured[number])] = array
+                self._others[id(variable)] = variable, array
             else:
                 self._arrays[name] = array
                 self._newer.add(name)
@@ -37,9 +37,9 @@ class PjrtState(TrainState):
     def _value(self, variable):
         name = self._names.get(id(variable))
         if name is None:
-            if id(variable) not in self._others:
-                self._others[id(variable)] = self._put(value_of(variable))
-            return self._others[id(variable)]
+            if id(variable) not in self._others:      # with the variable, so that no other one gets its id
+                self._others[id(variable)] = variable, self._put(value_of(variable))
+            return self._others[id(variable)][1]
         average = name.replace('model/', 'average/', 1)
         if self._evaluates and average in self._mean:
             return self._put(self._mean[average])
@@ -55,8 +55,8 @@ class PjrtState(TrainState):
 
     def pull(self, *variables):
         """Assigns what the devices hold to TensorFlow's variables: to these, or to all."""
-        for name in {self._names[id(getattr(v, 'value', v))] for v in variables} & self._newer if variables else set(
-                self._newer):
+        wanted = {self._names[id(getattr(v, 'value', v))] for v in variables} if variables else self._newer
+        for name in wanted & self._newer:
             self.variables[name].assign(np.asarray(self._arrays[name].addressable_data(0)))
             self._newer.discard(name)
 
@@ -69,11 +69,12 @@ class PjrtState(TrainState):
         self._forget()
 
     def start_from(self, weights):
+        self.pull()
         super().start_from(weights)
         self._forget()
 
     def add_to_mean(self, count):
-        self.pull()
+        self.pull(*self._trainable)
         super().add_to_mean(count)
 
     @contextlib.contextmanager
@@ -85,4 +86,4 @@ class PjrtState(TrainState):
             self._evaluates = False
 
     def _forget(self):
-        self._arrays, self._newer = {}, set()
+        self._arrays, self._others, self._newer = {}, {}, set()
