@@ -128,7 +128,7 @@ def _open(strategy, virtual_devices):
         import jax.export
         jax.P, jax.shard_map, jax.distributed.is_initialized      # of 0.8 and newer
     except (ImportError, AttributeError) as error:
-        raise UserError(f'`runtime` pjrt needs a newer jax, or one at all: {INSTALL[strategy]}. '
+        raise UserError(f'`runtime` pjrt needs jax, 0.8 or newer: {INSTALL[strategy]}. '
                         f'Received: runtime=pjrt ({error})') from None
     jax.config.update('jax_enable_x64', True)      # step numbers and random keys are of 64 bits
     jax.config.update('jax_platforms', platform if platform == 'cpu' else f'{platform},cpu')

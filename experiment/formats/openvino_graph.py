@@ -1,6 +1,9 @@
 """OpenVINO: SIGNATURE.xml and SIGNATURE.bin per plain signature."""
 
+import shutil
 import sys
+
+import tensorflow as tf
 
 sys.modules.setdefault('openvino_telemetry', None)      # absent, it reports to nobody that a model was converted
 import openvino  # noqa: E402
@@ -9,14 +12,12 @@ RUNTIME = 'openvino'
 
 
 def write(plain, model, folder, quantize='none'):
+    saved = folder / 'saved_model'
     for name, function in plain.functions.items():
-        graph = openvino.convert_model(function)
-        # By place: the converter renames an output that has the name of an input.
-        for port, output in zip(graph.outputs, plain.outputs(name), strict=True):
-            port.get_tensor().set_names({output})
-        for port, spec in zip(graph.inputs, plain.specs[name], strict=True):
-            port.get_tensor().set_names({spec.name})
-        openvino.save_model(graph, str(folder / f'{name}.xml'), compress_to_fp16=False)
+        # From a folder: OpenVINO 2026.4 cannot read a function under Python 3.13.
+        tf.saved_model.save(plain, str(saved), signatures=function)
+        openvino.save_model(openvino.convert_model(saved), str(folder / f'{name}.xml'), compress_to_fp16=False)
+        shutil.rmtree(saved)
 
 
 def load(folder, task, threads=0):
