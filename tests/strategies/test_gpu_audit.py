@@ -20,7 +20,7 @@ import recipes
 from experiment import parts
 from experiment.workdir import Workdir
 from strategies import selection
-from tests.distributed import write_moods
+from tests.distributed import write_data
 from training.interrupt import FLAGS
 from training.loop import StepRunner
 
@@ -47,7 +47,7 @@ def a_gpu_and_determinism(monkeypatch):
 @functools.cache
 def folder():
     """A folder that holds moods, and pairs: texts and what is said of them."""
-    folder = pathlib.Path(write_moods())
+    folder = pathlib.Path(write_data())
     lines = (folder / 'moods' / 'train.tsv').read_text().splitlines()
     (folder / 'pairs' / 'train').mkdir(parents=True)
     for side, texts in zip(('target', 'source'), zip(*(line.split('\t') for line in lines))):
