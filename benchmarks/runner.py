@@ -5,7 +5,6 @@ from experiment import parts
 from experiment.workdir import Workdir
 from strategies import selection
 from training import randomness
-from training.loop import StepRunner
 
 
 def recipe_loop(model, jit='auto', devices=None, rows=0):
@@ -16,7 +15,7 @@ def recipe_loop(model, jit='auto', devices=None, rows=0):
         rows: examples of each replica's batch; 0 is the recipe's batch.
 
     Returns:
-        (StepRunner, recipe, task, dataset function, whether XLA compiles the step)
+        (the runner of its steps, recipe, task, dataset function, whether XLA compiles the step)
     """
     _, recipe = recipes.find(model=model)
     devices = devices or selection.select('cpu')
@@ -27,5 +26,5 @@ def recipe_loop(model, jit='auto', devices=None, rows=0):
     dataset, task = parts.open_data(recipe)
     batches = parts.Batches(recipe, dataset, task, devices.replicas)
     trainer, _ = parts.make_trainer(recipe, batches.rows, task, devices, Workdir('unused'), jit)
-    runner = StepRunner(devices.strategy, trainer.train_step, batches.training, 0)
+    runner = trainer.runner(batches.training, 0)
     return runner, recipe, task, batches.training(0), trainer.jit

@@ -84,12 +84,23 @@ def test_decoding(measure):
     assert len(printed.splitlines()) == 2 * 5
 
 
+@pytest.mark.slow
+def test_pjrt(measure):
+    pytest.importorskip('jax')
+    printed, record, _ = measure('pjrt', '--turns=2', '--steps=20')
+    assert record['steps_per_launch'] == 16
+    for times in (record['milliseconds_per_step'], record['cpu_milliseconds_per_step']):
+        assert times.keys() == {'tensorflow', 'pjrt'} and all(len(t) == 2 and min(t) > 0 for t in times.values())
+    assert 0 <= record['waited / step'] < 1 and len(printed.splitlines()) == 4
+
+
 @pytest.mark.parametrize('arguments, message', [
     (['benchmarks.decoding', '--size=huge'], '`size` must be one of tiny, small, base, big. Received: size='),
     (['benchmarks.decoding', '--length=0'], '`length` must be at least 1. Received: length=0'),
     (['benchmarks.scaling', '--model=vgg'], '`model` must be one of mlp, cnn, lstm, transformer. Received: model='),
     (['benchmarks.scaling', '--turns=0'], '`turns` must be at least 1. Received: turns=0'),
     (['benchmarks.checkpoint_cost', '--model=vgg'], '`model` must be one of mlp, cnn, lstm, transformer. Received: '),
+    (['benchmarks.pjrt', '--steps=0'], '`steps` must be at least 1. Received: steps=0'),
     (['benchmarks.checkpoint_cost', '--every=0'], '`every` must be at least 1. Received: every=0'),
 ])
 def test_a_wrong_flag_is_one_line(run_python, arguments, message):

@@ -1,5 +1,6 @@
 """The loop's steps, several per launch of one program, whose batches are sent ahead."""
 
+import concurrent.futures
 import time
 from typing import NamedTuple
 
@@ -27,7 +28,7 @@ class PjrtRunner:
         self._devices, self._state, self.step, self._dataset_fn = devices, state, step, dataset_fn
         self._flags = tf.Variable(tf.zeros([1])) if flags is None else flags
         self._spec = devices.element_spec(dataset_fn(start_step))
-        self._length = _block_length(self._spec, devices.local)
+        self.block_length = _block_length(self._spec, devices.local)
         # The last flag is how long a step takes, as the chief measured it.
         specs = (self._spec, tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.bool),
                  tf.TensorSpec([self._flags.shape[0] + 1]))
@@ -37,6 +38,8 @@ class PjrtRunner:
         self._launch = self._compiled()
         self._measured = self._step_seconds = 0.      # seconds per step, here and on the chief
         self._has_compiled = False
+        self._sender = concurrent.futures.ThreadPoolExecutor(1, 'batches')      # sends while steps are launched
+        self._coming = None
         self.seek(start_step, banned)
 
     def _replica(self, batch, number, allowed, flags):
@@ -49,7 +52,7 @@ class PjrtRunner:
         It returns (changed, totals [K, N, 2], flags). Steps `low` to `high` of a block of K are run. changed: what they
         update, which is donated; kept: what they only read.
         """
-        program, length, names = self.program, self._length, len(self.step.totals_names)
+        program, length, names = self.program, self.block_length, len(self.step.totals_names)
 
         def replica(changed, kept, block, first, allowed, low, high, flags):
             def one(i, carry):
@@ -74,9 +77,12 @@ class PjrtRunner:
 
     def seek(self, step, banned=()):
         """Goes to a step. banned: steps whose batches change nothing."""
+        if self._coming:
+            self._coming.result()      # of the steps before; the thread is free then
         self._banned, self.next_step, self._block_step = set(banned), step, step
-        self._blocks = self._read(step, self._length)
+        self._blocks = self._read(step, self.block_length)
         self._block = next(self._blocks)
+        self._coming = self._sender.submit(next, self._blocks)
 
     def _read(self, step, length):
         """Blocks of the batches of the steps from `step` on, `length` each, on their way to the devices."""
@@ -120,8 +126,13 @@ class PjrtRunner:
         """Launches the next steps, up to `end`, and within the block that is on the devices."""
         low = self.next_step - self._block_step
         wanted = max(1, int(LAUNCH_SECONDS / self._step_seconds)) if self._step_seconds else 1
-        high = min(low + wanted, self._length, end - self._block_step)
-        allowed = np.array([self._block_step + i not in self._banned for i in range(self._length)])
+        high = min(low + wanted, self.block_length, end - self._block_step)
+        self.next_step = self._block_step + high
+        return self.launch(low, high)
+
+    def launch(self, low, high):
+        """Launches steps `low` to `high` of the block that is on the devices. Returns a Launch, before they end."""
+        allowed = np.array([self._block_step + i not in self._banned for i in range(self.block_length)])
         # How long a step takes counts once: all hosts have it from the chief, and launch the same number of steps.
         flags = np.zeros([self._devices.local, self._flags.shape[0] + 1], np.float32)
         flags[:, :-1] = self._flags.numpy()
@@ -132,15 +143,17 @@ class PjrtRunner:
             [values[j] for j in self._changed], [values[j] for j in self._kept], self._block,
             np.int64(self._block_step), allowed, np.int32(low), np.int32(high), self._devices.put_rows(flags))
         self._state.take([captured[j] for j in self._changed], changed)
-        self.next_step = self._block_step + high
-        return _Launch(low, high, totals, raised)
+        return Launch(low, high, totals, raised)
 
     def _advance(self):
-        """Sends the next block after the last step of one. Returns the seconds that this took."""
+        """Goes to the next block after the last step of one. Returns the seconds that it was waited for."""
+        if self.next_step < self._block_step + self.block_length:
+            return 0.
         began = time.perf_counter()
-        if self.next_step == self._block_step + self._length:
-            self._block, self._block_step = next(self._blocks), self.next_step
-        return time.perf_counter() - began
+        self._block, self._block_step = self._coming.result(), self.next_step
+        waited = time.perf_counter() - began
+        self._coming = self._sender.submit(next, self._blocks)
+        return waited
 
     def _call(self, start, totals, waited, flags):
         steps = np.arange(start, start + len(totals))
@@ -156,7 +169,7 @@ class PjrtRunner:
                     waited, [float(flag) for flag in flags], int(steps[bad][0]) if bad.any() else NEVER, run)
 
 
-class _Launch(NamedTuple):
+class Launch(NamedTuple):
     """Steps `low` to `high` of a block, which may still be computed."""
     low: int
     high: int
