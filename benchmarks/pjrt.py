@@ -2,10 +2,10 @@
 
     python -m benchmarks.pjrt --model=mlp
 
-Both loops run the model's default recipe, pipeline included, in turns, in one process; the ratio is of the medians over
-all turns. CPU time, which a busy machine changes less, is in the record too. Below the ratio: what a launch costs beside
-the steps in it, and how long a step waits for its data. The cost of a launch is the difference between as many steps in
-launches of one, and all in one launch.
+Both loops run the model's default recipe, pipeline included, in turns, in one process; the ratio is of the medians.
+CPU time, which a busy machine changes less, is in the record too. Below the ratio: what a launch costs beside its
+steps, and how long a step waits for its data. The cost of a launch is the difference between as many steps in launches
+of one, and all in one launch.
 """
 
 import statistics
