@@ -233,27 +233,14 @@ def test_a_batch_too_large_is_refused_and_the_largest_that_fits_is_found():
 
 
 @pytest.mark.slow
-def test_the_batches_that_are_sent_ahead_count():
-    """A batch of which three fill the memory, though one, and what is computed from it, fits."""
-    recipe = recipes.load('mlp_digits')[1].replace(batch_size=2 ** 20)
-    topology = topologies.parse('v5e:1x1')
-    found = Preflight(say=lambda line: None).check(recipe, topology)
-    assert found['memory_bytes']['batches'] == 3 * 2 ** 20 * (4 * MLP[0] // 256 + 4 + 4)
-    assert not found['compiles'] and found['largest_per_chip_batch'] < 2 ** 20
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('version, message', [('0.0.14', ''), ('0.0.10', 'libtpu 0.0.10 is too old for')])
-def test_the_compilers_of_the_tpu_wheels(run_python, tmp_path, version, message):
-    """That of tensorflow-tpu 2.20.0 compiles the step too; that of 2.19.1 is older than jax can speak to."""
+@pytest.mark.parametrize('version', ['0.0.14', '0.0.10'])
+def test_the_compilers_of_the_tpu_wheels_are_too_old(run_python, tmp_path, version):
+    """Those of tensorflow-tpu 2.20.0 and 2.19.1: they do not read what jax writes."""
     subprocess.run([sys.executable, '-m', 'pip', 'install', '--quiet', '--no-deps', '--target', tmp_path,
                     f'libtpu=={version}'], check=True, capture_output=True)
     done = run_python('preflight.py', '--json', '--model=lstm', check=False, env={'PYTHONPATH': str(tmp_path)})
-    if message:
-        assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith(f'error: {message}')
-    else:
-        found = json.loads(done.stdout)
-        assert found['compiles'] and found['versions']['libtpu'] == version
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith(f'error: libtpu {version} is too old for programs of jax ')
 
 
 @pytest.mark.slow

@@ -181,7 +181,8 @@ def _explained(error):
         if found := re.search(form, str(error)):
             needed, needed_unit, limit, limit_unit = found.groups()
             return DoesNotFit(int(float(needed) * SIZES[needed_unit]), int(float(limit) * SIZES[limit_unit]))
-    if "found in dialect ('vhlo')" in str(error):      # the form in which jax hands programs over
+    # How jax hands programs over: in dialects that it versions.
+    if re.search("in dialect \\('vhlo'\\)|versioned StableHLO|bytecode interface", str(error)):
         return UserError(f'libtpu {_version("libtpu")} is too old for programs of jax {_version("jax")}: {EXTRA}. '
                          f'Received: {_first_line(error)}')
     return CannotCompile(f'the TPU compiler refuses the step: {_first_line(error)}')
