@@ -141,6 +141,7 @@ def _results(recipe, devices, dataset, trainer, values):
             'eval': values, 'best': trainer.best, 'weights_sha256': trainer.state.sha256(),
             'train_seconds': trainer.train_seconds, 'compile_seconds': trainer.compile_seconds,
             'examples_per_second': trainer.examples_per_second, 'flops_per_step': trainer.flops_per_step,
+            'fingerprint': trainer.program_fingerprint,
             'deterministic': trainer.deterministic,
             'tensor_float_32': (devices.hardware == 'gpu'
                                 and tf.config.experimental.tensor_float_32_execution_enabled()),

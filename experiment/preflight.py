@@ -3,6 +3,7 @@
 The same recipe, dataset, model, optimizer and steps as in a run; only the strategy under them is the compiler's.
 """
 
+import dataclasses
 import gc
 import importlib.metadata
 import math
@@ -14,10 +15,11 @@ from errors import UserError
 from experiment import parts, weights
 from experiment.workdir import Workdir
 from settings.training import BATCH_SIZE
-from strategies import selection
+from strategies import pjrt
 from strategies.preflight import compiler, hlo, lint, roofline, search
 from strategies.preflight.replicas import ProgramReplicas
 from training.interrupt import FLAGS
+from training.pjrt import lowering
 
 
 class Preflight:
@@ -41,29 +43,27 @@ class Preflight:
             UserError: the batch does not divide, or an argument cannot work.
         """
         steps = _Steps(recipe, topology, self._data_dir)
-        devices = compiler.open_topology(topology)
         report = steps.report()
         try:
             self._say(f'compiling the training step for {topology.chips} x TPU {topology.chip.name}, '
                       f'{steps.per_chip_batch} examples each')
-            training = steps.compile_training(devices)
-            report |= _fit(training.memory, topology) | steps.costs(training)
+            training = steps.training()
+            report |= _fit(training.memory, topology) | {'fingerprint': training.fingerprint} | steps.costs(training)
             self._say('compiling the evaluation step')
-            report['evaluation'] = steps.evaluation(devices)
+            report['evaluation'] = steps.evaluation()
         except compiler.DoesNotFit as refusal:
             report |= {'compiles': False, 'reason': str(refusal), 'memory_limit_bytes': refusal.limit,
                        'memory_bytes': {**steps.known_memory(), 'total': refusal.needed}}
             start = int(steps.per_chip_batch * refusal.limit / refusal.needed)      # not the one that was just tried
-            report['largest_per_chip_batch'] = self._largest(recipe, topology, devices, max(1, start))
+            report['largest_per_chip_batch'] = self._largest(recipe, topology, max(1, start))
         except compiler.CannotCompile as refusal:
             report |= {'compiles': False, 'reason': str(refusal)}
         return report
 
     def largest(self, recipe, topology):
         """The report of a recipe with the largest batch that fits, which it names: `largest_per_chip_batch`."""
-        devices = compiler.open_topology(topology)
         start = max(1, recipe.training.batch_size // topology.chips)
-        batch = self._largest(recipe, topology, devices, start)
+        batch = self._largest(recipe, topology, start)
         if not batch:
             raise UserError(f'`model` does not fit: on {topology.name} not even a batch of one example per chip does. '
                             f'Received: model={recipe.model.kind}')
@@ -75,12 +75,12 @@ class Preflight:
         return [self.check(recipe.replace(batch_size=batch * topology.chips) if batch else recipe, topology)
                 for topology in topologies for batch in per_chip_batches or [0]]
 
-    def _largest(self, recipe, topology, devices, start):
+    def _largest(self, recipe, topology, start):
         def try_batch(batch):
             self._say(f'trying {batch} examples per chip')
             try:
                 steps = _Steps(recipe.replace(batch_size=batch * topology.chips), topology, self._data_dir)
-                needed = steps.compile_training(devices).memory
+                needed = steps.training().memory
             except compiler.DoesNotFit as refusal:
                 return False, refusal.needed, refusal.limit
             finally:
@@ -101,14 +101,29 @@ def _fit(needed, topology):
     return {'compiles': True, 'memory_limit_bytes': limit}
 
 
+@dataclasses.dataclass(frozen=True)
+class _Training:
+    """The compiled launch of a training step. Memory in bytes per chip."""
+    program: compiler.Program
+    fingerprint: str        # of the step in it
+    steps: int              # whose batches are sent together
+    waiting: int            # the blocks of batches beside that of the launch that runs
+
+    @property
+    def memory(self):
+        return self.program.memory + self.waiting
+
+
 class _Steps:
-    """A recipe's steps on a topology, ready to be compiled."""
+    """A recipe's steps on a topology, ready to be compiled, as training/pjrt runs them."""
 
     def __init__(self, recipe, topology, data_dir):
         keras.backend.clear_session()      # or each further model's layers get other names
+        mesh = compiler.open_topology(topology)
         self._topology = topology
         self._dataset, task = parts.open_data(recipe, data_dir, weights.tokenizer(recipe, Workdir('unused')))
-        self._devices = selection.Devices('tpu', 'tpu', 'compiled ahead of time', ProgramReplicas(topology.chips))
+        self._devices = pjrt.PjrtDevices('tpu', 'tpu', 'compiled ahead of time', ProgramReplicas(topology.chips),
+                                         mesh=mesh, workers=topology.hosts)
         self._batches = parts.Batches(recipe, self._dataset, task, topology.chips)
         # Nothing is written to the folder.
         self.recipe = recipe.resolved('tpu')
@@ -116,21 +131,35 @@ class _Steps:
         self._trainer.count_flops(self._batches.spec)
         self.per_chip_batch = recipe.training.batch_size // topology.chips
 
-    def compile_training(self, devices):
-        scalar, flags = tf.TensorSpec([], tf.int64), tf.TensorSpec([FLAGS])
+    def training(self):
+        from training.pjrt import launch  # which imports jax, once it knows of no device
+        from training.pjrt.program import made_of
+        spec, mesh = self._batches.spec, self._devices.mesh
+        lowered = lowering.training(self._devices.strategy, self._trainer.train_step, spec, FLAGS)
+        steps = launch.block_length(spec, self._devices.local)
+        launched = launch.Launch(made_of(lowered), mesh, steps)
+        shapes = launched.shapes(spec, FLAGS)
+        program = compiler.compile(launched.call, *shapes)
+        _, _, block, *_ = shapes
+        first = len(launched.changed) + len(launched.kept)
+        waiting = (launch.BLOCKS - 1) * sum(program.argument_sizes[first:first + len(block)])
+        return _Training(program, lowered.fingerprint, steps, waiting)
 
-        def step(batch, number, allowed, flags):
-            return self._devices.strategy.run(self._trainer.train_step, args=(batch, number, allowed, flags))
-        lowered = compiler.lower(step, self._batches.spec, scalar, tf.TensorSpec([], tf.bool), flags)
-        return compiler.compile_for(devices, lowered)
-
-    def evaluation(self, devices):
+    def evaluation(self):
         """The part of the report on the evaluation step. Its time is left out: how long decoding takes is not known."""
-        def step(*batch):
-            return self._devices.strategy.run(self._trainer.evaluation_step, args=batch)
-        program = compiler.compile_for(devices, compiler.lower(step, *self._batches.evaluation_spec))
-        _fit(program.memory, self._topology)
-        return {'compiles': True, 'memory_bytes': program.memory, 'compile_seconds': program.seconds}
+        from training.pjrt import launch
+        from training.pjrt.program import launch_once, made_of
+        mesh, spec = self._devices.mesh, self._batches.evaluation_spec
+        lowered, _ = lowering.evaluation(self._devices.strategy, self._trainer.evaluation_step, spec)
+        evaluation = made_of(lowered)
+        program = compiler.compile(launch_once(mesh, evaluation), launch.block_shapes(spec, 1, mesh), (),
+                                   launch.state_shapes(evaluation.captured, mesh))
+        # What it does not read lies there all the same: the optimizer's slots, and a block of the training's batches.
+        known, read = self.known_memory(), sum(_bytes(v) for v in evaluation.captured)
+        resident = known['weights'] + known['optimizer'] - read + known['batches'] // launch.BLOCKS
+        needed = program.memory + resident
+        _fit(needed, self._topology)
+        return {'compiles': True, 'memory_bytes': needed, 'compile_seconds': program.seconds}
 
     def report(self):
         """What is known before anything is compiled."""
@@ -144,17 +173,19 @@ class _Steps:
                 'versions': {name: importlib.metadata.version(name) for name in ('keras', 'jax', 'libtpu')}
                 | {'tensorflow': tf.__version__}}
 
-    def costs(self, program):
+    def costs(self, training):
         """What the compiled training step needs and takes."""
-        costs = hlo.costs(program.text)
+        program = training.program
+        costs = hlo.costs(program.text, training.steps)
         topology, flops = self._topology, self._trainer.flops_per_step
         predicted = roofline.predict(topology, flops=costs.flops, bytes=costs.bytes, model_flops=flops / topology.chips,
                                      all_reduce_bytes=costs.all_reduce_bytes)
         hours = predicted.step_seconds * self._trainer.total_steps / 3600
         names = [layer.name for layer in self._trainer.model._flatten_layers()]
-        advice = lint.lint(program.text, topology.chip, names) + lint.batch_advice(
+        advice = lint.lint(program.text, topology.chip, names, training.steps) + lint.batch_advice(
             self._dataset.test.num_examples, self.recipe.training.batch_size)
-        return {'memory_bytes': self._memory(program), 'compile_seconds': program.seconds,
+        return {'memory_bytes': self._memory(training), 'compile_seconds': program.seconds,
+                'steps_per_launch': training.steps,
                 'compiled_flops_per_chip': costs.flops, 'bytes_per_step': costs.bytes,
                 'all_reduces': costs.all_reduces, 'all_reduce_bytes': costs.all_reduce_bytes,
                 'compute_seconds': predicted.compute_seconds, 'memory_seconds': predicted.memory_seconds,
@@ -164,17 +195,22 @@ class _Steps:
                 'hours': hours, 'chip_hours': hours * topology.chips, 'assumptions': list(predicted.assumptions),
                 'uncounted_loops': list(costs.unknown_loops), 'lint': [vars(a) for a in advice]}
 
-    def _memory(self, program):
+    def _memory(self, training):
         """Bytes per chip, by what they hold."""
-        known = self.known_memory()
-        # What is left of the arguments is the padding of tiles, and the step's few scalars.
-        return {**known, 'padding': program.arguments - sum(known.values()), 'activations': program.temporaries,
-                'outputs': program.outputs, 'code': program.code, 'total': program.memory}
+        known, program = self.known_memory(), training.program
+        # What is left of the arguments is the padding of tiles, and the launch's few scalars.
+        padding = program.arguments + training.waiting - sum(known.values())
+        return {**known, 'padding': padding, 'activations': program.temporaries, 'outputs': program.outputs,
+                'code': program.code, 'total': training.memory}
 
     def known_memory(self):
         """The part of the bytes per chip that needs no compiler."""
-        model, optimizer = self._trainer.model, self._trainer.optimizer
-        weights, slots = (sum(math.prod(v.shape) * tf.as_dtype(v.dtype).size for v in variables)
-                          for variables in (model.weights, optimizer.variables))
-        batch = sum(spec.shape.num_elements() * spec.dtype.size for spec in tf.nest.flatten(self._batches.spec))
-        return {'weights': weights, 'optimizer': slots, 'batch': batch}
+        from training.pjrt import launch
+        model, optimizer, spec = self._trainer.model, self._trainer.optimizer, self._batches.spec
+        weights, slots = (sum(map(_bytes, variables)) for variables in (model.weights, optimizer.variables))
+        batches = launch.BLOCKS * launch.block_length(spec, self._devices.local) * launch.bytes_of(spec)
+        return {'weights': weights, 'optimizer': slots, 'batches': batches}
+
+
+def _bytes(variable):
+    return math.prod(variable.shape) * tf.as_dtype(variable.dtype).size

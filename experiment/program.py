@@ -15,11 +15,13 @@ from errors import RunError, UserError
 from experiment import parts, weights
 from experiment.workdir import Workdir
 from strategies import program, selection
-from strategies.preflight import artifact, compiler
+from strategies.preflight import artifact
+from strategies.preflight.replicas import ProgramReplicas
 from training import randomness
 from training.files import write_atomically
 from training.interrupt import FLAGS
 from training.loop import StepRunner
+from training.pjrt import lowering
 
 
 def save_program(recipe, folder, *, name, data_dir='', steps=8, drawn=False, compare=True, exact=False, say=print):
@@ -101,27 +103,19 @@ def _open(recipe, data_dir):
 
 def _lower(trainer, batches, exact):
     """Returns (artifact, {path: variable or tensor} in the order of the inputs, what program.json says of it)."""
-    specs = (batches.spec, tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.bool), tf.TensorSpec([FLAGS]))
-    loss = []
-
-    def step(*arguments):
-        outputs = trainer.train_step(*arguments)
-        flat = tf.nest.flatten(outputs)
-        loss[:] = [next(i for i, tensor in enumerate(flat) if tensor is part) for part in outputs[0]['loss']]
-        return outputs
-    lowered = compiler.lower(step, *specs)
+    lowered = lowering.training(ProgramReplicas(1), trainer.train_step, batches.spec, FLAGS)
     serialized, replaced = artifact.portable(lowered.hlo, exact)
     names = {id(variable): path for path, variable in trainer.state.variables.items()}
     variables = {names.get(id(captured), f'other/{index}'): captured for index, captured in enumerate(lowered.captured)}
-    arguments = len(tf.nest.flatten(specs))
-    training = trainer.training
+    training, first = trainer.training, 2 * trainer.train_step.totals_names.index('loss')
     return serialized, variables, {
-        'format': program.FORMAT, 'precision': 'exact float32' if exact else training.precision, 'flags': FLAGS,
+        'format': program.FORMAT, 'precision': 'exact float32' if exact else training.precision, 'flags': FLAGS + 1,
+        'fingerprint': lowered.fingerprint,
         'batch_size': training.batch_size, 'parameters': trainer.model.count_params(),
-        'flops_per_step': trainer.flops_per_step, 'loss': loss,
+        'flops_per_step': trainer.flops_per_step, 'loss': [first, first + 1],
         'batch': _names(batches.spec),
-        'updates': [[index, replaced[arguments + index]] for index in range(len(variables))
-                    if arguments + index in replaced],
+        'updates': [[index, replaced[lowered.arguments + index]] for index in range(len(variables))
+                    if lowered.arguments + index in replaced],
         'state': {path: _summary(np.array(value)) for path, value in variables.items()},
         'versions': {name: importlib.metadata.version(name) for name in ('keras', 'jax', 'tensorflow')}}
 

@@ -1,6 +1,7 @@
 """What is wrong with a machine, and the one command that fixes it: pure functions over the facts of a Machine.
 
-doctor.py collects the facts and prints the findings; tpu.py gives the same verdicts as errors. CAUSES is the only place
+doctor.py collects the facts and prints the findings; tpu.py gives the same verdicts as errors; jax_diagnosis.py adds
+those on jax. CAUSES is the only place
 where what TensorFlow says is translated.
 """
 
@@ -40,6 +41,7 @@ class Machine:
     said: dict = dataclasses.field(default_factory=dict)      # the child: version, cuda, cpus, gpus, tpus
     output: str = ''                # the child's stderr
     exit_code: int = None           # the child's; None: none was started
+    said_by_jax: dict = None        # another child: devices and kind, or error; None: none was started
 
     @property
     def has_tpu(self):
@@ -207,21 +209,26 @@ def gpu(machine):
     """The obstacle to training on a GPU, or None."""
     if machine.said.get('gpus'):
         return cpu(machine)
-    hidden = machine.environment.get('CUDA_VISIBLE_DEVICES')
-    if not machine.nvidia_gpus and not machine.libcuda:
-        return Finding('gpu', problem='this machine has no NVIDIA GPU: none on the PCI bus, no /dev/nvidia*, no driver',
-                       fix='none; use a machine that has one')
-    if not machine.libcuda:
-        return Finding('gpu', problem='a GPU is there, but its driver\'s libcuda is not',
-                       fix='sudo ubuntu-drivers install')
-    if hidden is not None and hidden.strip() in ('', '-1'):
-        return Finding('gpu', problem='CUDA_VISIBLE_DEVICES hides all GPUs', fix='unset CUDA_VISIBLE_DEVICES')
-    if obstacle := cpu(machine):
+    if obstacle := no_gpu(machine) or cpu(machine):
         return obstacle
     if not machine.said.get('cuda'):
         return Finding('gpu', problem=f'{machine.wheels[0]} is not built for CUDA', fix=INSTALL_GPU)
     return cause_of(machine.output, machine, 'gpu') or Finding(
         'gpu', problem='TensorFlow sees no GPU, though a driver is there', fix=INSTALL_GPU)
+
+
+def no_gpu(machine):
+    """Why there is no GPU for any runtime, or None."""
+    hidden = machine.environment.get('CUDA_VISIBLE_DEVICES')
+    if not machine.nvidia_gpus and not machine.libcuda:
+        return Finding('gpu', problem='this machine has no NVIDIA GPU: none on the PCI bus, no /dev/nvidia*, no driver',
+                       fix='use a machine that has one')
+    if not machine.libcuda:
+        return Finding('gpu', problem='a GPU is there, but its driver\'s libcuda is not',
+                       fix='sudo ubuntu-drivers install')
+    if hidden is not None and hidden.strip() in ('', '-1'):
+        return Finding('gpu', problem='CUDA_VISIBLE_DEVICES hides all GPUs', fix='unset CUDA_VISIBLE_DEVICES')
+    return None
 
 
 def multiworker(machine):
@@ -235,9 +242,8 @@ def multiworker(machine):
 
 def tpu(machine):
     """The obstacle to a TPU of this machine, or None. What a child said that brought it up counts, if there was one."""
-    if not machine.has_tpu:
-        return Finding('tpu', problem='this machine has no TPU: no /dev/accel*, no /dev/vfio/*, none on the PCI bus',
-                       fix=CREATE_TPU)
+    if absent := no_tpu(machine):
+        return absent
     if not machine.wheels:
         return wheel(machine)
     if machine.wheels != ['tensorflow-tpu']:
@@ -246,6 +252,14 @@ def tpu(machine):
     if machine.exit_code is None or machine.said.get('tpus'):
         return None
     return failed(machine.output, machine)
+
+
+def no_tpu(machine):
+    """Why there is no TPU for any runtime, or None."""
+    if machine.has_tpu:
+        return None
+    return Finding('tpu', problem='this machine has no TPU: no /dev/accel*, no /dev/vfio/*, none on the PCI bus',
+                   fix=CREATE_TPU)
 
 
 def failed(text, machine):

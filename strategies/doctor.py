@@ -1,7 +1,7 @@
 """Says what this machine can train on, and why not more: python -m strategies.doctor
 
-TensorFlow is imported in a child process alone, because some wheels end the process that imports them, and others
-wait for minutes. Needs nothing but Python, and touches no network.
+TensorFlow and jax are imported in child processes alone, because some wheels end the process that imports them, and
+others wait for minutes. Needs nothing but Python, and touches no network.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import subprocess
 import sys
 import textwrap
 
-from strategies import diagnosis
+from strategies import diagnosis, jax_diagnosis
 
 WIDTH, MARGIN = 100, 14
 CHILD_SECONDS = 120.      # an import takes 4 to 12 s, a TPU's bring-up tens of seconds more
@@ -37,6 +37,14 @@ if sys.argv[1:]:
     tf.config.experimental_connect_to_cluster(resolver)
     tf.tpu.experimental.initialize_tpu_system(resolver)
     print(json.dumps({'tpus': len(tf.config.list_logical_devices('TPU'))}))
+'''
+
+_JAX_CHILD = '''
+import json, sys
+import jax
+jax.config.update('jax_platforms', sys.argv[1])
+devices = jax.devices()
+print(json.dumps({'devices': len(devices), 'kind': devices[0].device_kind}))
 '''
 
 
@@ -61,8 +69,24 @@ def ask_tensorflow(machine, seconds=CHILD_SECONDS):
     bring_up = ['tpu'] if machine.has_tpu and machine.wheels == ['tensorflow-tpu'] else []
     environment = {**diagnosis.tpu_environment(machine), **machine.environment}
     environment.pop('TF_CPP_MIN_LOG_LEVEL', None)       # what TensorFlow notes is what is searched for causes
+    said, output, code = _child(_CHILD, bring_up, environment, seconds)
+    return dataclasses.replace(machine, said=said, output=output, exit_code=code)
+
+
+def ask_jax(machine, seconds=CHILD_SECONDS):
+    """The Machine with what a child process said that asked jax for its TPU or GPUs, where TensorFlow drives none."""
+    for hardware, platform, there in (('tpu', 'tpu', machine.has_tpu), ('gpu', 'cuda', machine.nvidia_gpus)):
+        if there and jax_diagnosis.runtime(machine, hardware)[0] == 'pjrt':
+            said, output, _ = _child(_JAX_CHILD, [platform], machine.environment, seconds)
+            telling = [line for line in output.strip().splitlines() if line.strip()] or ['it says nothing']
+            return dataclasses.replace(machine, said_by_jax=said or {'error': telling[-1][:200]})
+    return machine
+
+
+def _child(program, arguments, environment, seconds):
+    """Runs a program of Python. Returns (what it said as JSON, what it wrote to stderr, its exit code)."""
     try:
-        done = subprocess.run([sys.executable, '-c', _CHILD, *bring_up], env=environment, timeout=seconds,
+        done = subprocess.run([sys.executable, '-c', program, *arguments], env=environment, timeout=seconds,
                               stdin=subprocess.DEVNULL, capture_output=True)
         stdout, stderr, code = done.stdout, done.stderr, done.returncode
     except subprocess.TimeoutExpired as late:
@@ -71,26 +95,46 @@ def ask_tensorflow(machine, seconds=CHILD_SECONDS):
     for line in stdout.decode(errors='replace').splitlines():
         if line.startswith('{'):
             said.update(json.loads(line))
-    return dataclasses.replace(machine, said=said, output=stderr.decode(errors='replace'), exit_code=code)
+    return said, stderr.decode(errors='replace'), code
 
 
 def report(machine):
     """The lines to print."""
     found = [function(machine) for function in (diagnosis.venue, diagnosis.wheel, diagnosis.needed, diagnosis.imports,
-                                                diagnosis.cuda, diagnosis.libtpu, diagnosis.chips)]
+                                                diagnosis.cuda, diagnosis.libtpu, jax_diagnosis.installed,
+                                                diagnosis.chips)]
     lines = [line for finding in found + diagnosis.environment(machine) for line in _lines(finding)]
     lines.append('')
     for name in ('cpu', 'gpu', 'multiworker', 'tpu'):
-        obstacle = getattr(diagnosis, name)(machine)
-        lines += _wrapped(name, f'no, because {obstacle.problem}' if obstacle else f'yes: {_yes(name, machine)}')
-        lines += [f'{"":{MARGIN}}fix: {obstacle.fix}'] if obstacle else []
+        by, obstacle = _runtime(name, machine)
+        if by:
+            lines += _wrapped(name, f'yes: {_yes(name, by, obstacle, machine)}')
+        else:
+            lines += _wrapped(name, f'no, because {obstacle.problem}') + [f'{"":{MARGIN}}fix: {obstacle.fix}']
     return lines
 
 
-def _yes(name, machine):
+def _runtime(name, machine):
+    """As jax_diagnosis.runtime, for each strategy."""
+    if name in ('gpu', 'tpu'):
+        return jax_diagnosis.runtime(machine, name)
+    obstacle = getattr(diagnosis, name)(machine)
+    return '' if obstacle else 'tensorflow', obstacle
+
+
+def _yes(name, by, obstacle, machine):
     if name == 'multiworker':
         return 'TF_CONFIG is set' if machine.environment.get('TF_CONFIG') else '--num_workers=2 starts two workers here'
-    return f'{machine.said.get(f"{name}s", 0)} device' + ('s' if machine.said.get(f'{name}s') != 1 else '')
+    said = (machine.said_by_jax or {}) if by == 'pjrt' else machine.said
+    count = said.get('devices' if by == 'pjrt' else f'{name}s', 0)
+    devices = f'{count} device' + ('s' if count != 1 else '')
+    if name == 'cpu':
+        return devices
+    if by == 'tensorflow':
+        return f'{devices}, by runtime tensorflow'
+    flag = '--runtime=pjrt' if name == 'gpu' else 'runtime pjrt'
+    return (f'{devices} ({said.get("kind", "unknown")}), by {flag}, jax {machine.packages["jax"]}; not by TensorFlow, '
+            f'because {obstacle.problem}')
 
 
 def _lines(finding):
@@ -106,8 +150,11 @@ def _wrapped(subject, text):
 
 
 def _packages():
-    return {re.sub(r'[-_.]+', '-', name).lower(): distribution.version
-            for distribution in importlib.metadata.distributions() if (name := distribution.metadata['Name'])}
+    found = {}
+    for distribution in importlib.metadata.distributions():
+        if name := distribution.metadata['Name']:      # of two, the first is what is imported
+            found.setdefault(re.sub(r'[-_.]+', '-', name).lower(), distribution.version)
+    return found
 
 
 def _libtpu_file():
@@ -126,7 +173,7 @@ def _read(path):
 
 def main():
     argparse.ArgumentParser('python -m strategies.doctor', description=__doc__.partition(':')[0]).parse_args()
-    print('\n'.join(report(ask_tensorflow(look()))))
+    print('\n'.join(report(ask_jax(ask_tensorflow(look())))))
 
 
 if __name__ == '__main__':

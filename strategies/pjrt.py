@@ -1,18 +1,18 @@
 """The devices that jax sees, as the replicas of a run: TPUs and GPUs, also of several hosts, and parts of this CPU."""
 
+import contextlib
 import dataclasses
 import os
 
 import numpy as np
 import tensorflow as tf
 
-from errors import RunError, UserError
-from strategies import cluster, doctor, gpu
+from errors import RunError, UserError, quiet_stderr
+from strategies import cluster, diagnosis, doctor, gpu, jax_diagnosis
 from strategies.preflight.replicas import ProgramReplicas
 from strategies.selection import Devices
 
 PLATFORMS = {'tpu': 'tpu', 'gpu': 'cuda', 'cpu': 'cpu'}      # strategy -> jax's name
-INSTALL = {'tpu': 'pip install -e ".[tpu]"', 'gpu': 'pip install "jax[cuda12]"', 'cpu': 'pip install jax'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,26 +123,36 @@ def _open(strategy, virtual_devices):
     platform = PLATFORMS[strategy]
     _add_flag({'cpu': f'--xla_force_host_platform_device_count={virtual_devices}' if virtual_devices else '',
                'gpu': '--xla_gpu_deterministic_ops=true', 'tpu': ''}[strategy])
+    machine = doctor.look()
+    absent = {'tpu': diagnosis.no_tpu, 'gpu': diagnosis.no_gpu, 'cpu': lambda _: None}[strategy](machine)
+    if missing := jax_diagnosis.missing(machine, strategy, plugin=False):
+        raise _no_devices(strategy, missing)
     try:
         import jax
         import jax.export
         jax.P, jax.shard_map, jax.distributed.is_initialized      # of 0.8 and newer
     except (ImportError, AttributeError) as error:
-        raise UserError(f'`runtime` pjrt needs jax, 0.8 or newer: {INSTALL[strategy]}. '
+        raise UserError(f'`runtime` pjrt needs jax, 0.8 or newer: {jax_diagnosis.INSTALL[strategy]}. '
                         f'Received: runtime=pjrt ({error})') from None
     jax.config.update('jax_enable_x64', True)      # step numbers and random keys are of 64 bits
     jax.config.update('jax_platforms', platform if platform == 'cpu' else f'{platform},cpu')
     if cluster.size() > 1 and not jax.distributed.is_initialized():
         _join(jax)
     try:
-        devices = jax.devices(platform)
+        with quiet_stderr() if absent else contextlib.nullcontext():      # libtpu says in many lines what one says
+            devices = jax.devices(platform)
     except RuntimeError as error:
-        raise UserError(f'`runtime` pjrt finds no {strategy.upper()}: {_first_words(error)}. With one: '
-                        f'{INSTALL[strategy]}. Received: strategy={strategy}, runtime=pjrt') from None
+        # Only now: a plugin may also come otherwise than as a package.
+        raise _no_devices(strategy, absent or jax_diagnosis.missing(machine, strategy) or _first_words(error)) from None
     if virtual_devices and len(jax.local_devices()) != virtual_devices:      # fixed at jax's first use
         raise UserError('`virtual_devices` must be chosen before anything else uses jax. '
                         f'Received: virtual_devices={virtual_devices}')
     return devices
+
+
+def _no_devices(strategy, reason):
+    return UserError(f'`runtime` pjrt finds no {strategy.upper()}: {reason}. '
+                     f'Received: strategy={strategy}, runtime=pjrt')
 
 
 def _add_flag(flag):

@@ -11,7 +11,7 @@ import os
 import tensorflow as tf
 
 from errors import RunError, UserError, lookup
-from strategies import cluster, diagnosis, doctor, gpu
+from strategies import cluster, diagnosis, doctor, gpu, jax_diagnosis
 from strategies.tpu import bring_up
 
 LOST = 'UNAVAILABLE', 'ABORTED', 'CANCELLED', 'INTERNAL', 'DEADLINE_EXCEEDED'       # codes of jax's errors
@@ -114,10 +114,19 @@ def worker_errors(devices):
 
 
 def _only_jax_drives(strategy, tpu):
-    """Whether a TPU of this machine is wanted that TensorFlow cannot drive, where jax is installed with its libtpu."""
+    """Whether a TPU of this machine is wanted that TensorFlow cannot drive, where jax is installed with its libtpu.
+
+    Raises:
+        UserError: strategy tpu is asked for, and neither can.
+    """
     machine = doctor.look()
-    return (strategy in ('auto', 'tpu') and tpu in ('', 'local') and machine.has_tpu
-            and diagnosis.tpu(machine) is not None and {'jax', 'libtpu'} <= machine.packages.keys())
+    if strategy not in ('auto', 'tpu') or tpu not in ('', 'local') or not machine.has_tpu:
+        return False
+    runtime, obstacle = jax_diagnosis.runtime(machine, 'tpu')
+    if strategy == 'tpu' and not runtime:
+        raise UserError(f'`strategy` tpu needs a TPU that jax or TensorFlow can drive: {obstacle}. '
+                        'Received: strategy=tpu')
+    return runtime == 'pjrt'
 
 
 def _auto(virtual_devices, tpu):
@@ -211,18 +220,21 @@ def _split_device(device_type, count, **share):
 
 def usable():
     """{strategy: (whether this machine can use it, one line that says why)}."""
-    gpus, tpu = len(tf.config.list_physical_devices('GPU')), diagnosis.tpu(doctor.look())
-    workers = cluster.size()
-    return {'cpu': (True, f'{os.cpu_count()} cores'),
-            'gpu': (gpus > 0, f'TensorFlow sees {gpus or "no"} GPU' + ('s' if gpus > 1 else '')),
+    machine, gpus, workers = doctor.look(), len(tf.config.list_physical_devices('GPU')), cluster.size()
+    machine = dataclasses.replace(machine, exit_code=0, said={
+        'version': tf.__version__, 'cuda': tf.test.is_built_with_cuda(), 'gpus': gpus})
+    return {'cpu': (True, f'{os.cpu_count()} cores'), 'gpu': _usable(machine, 'gpu'),
             'multiworker': (True, f'a cluster of {workers} workers' if workers else
                             'on this machine by --num_workers=N; on several by TF_CONFIG or Slurm'),
-            'tpu': _usable_tpu(tpu)}
+            'tpu': _usable(dataclasses.replace(machine, exit_code=None), 'tpu')}
 
 
-def _usable_tpu(obstacle):
-    if obstacle is None:
-        return True, 'this machine has a TPU that TensorFlow can drive'
-    if _only_jax_drives('tpu', ''):
-        return True, f'this machine has a TPU that jax can drive (runtime pjrt); TensorFlow cannot: {obstacle.problem}'
-    return False, obstacle.problem
+def _usable(machine, hardware):
+    runtime, obstacle = jax_diagnosis.runtime(machine, hardware)
+    if runtime == 'tensorflow':
+        what = f'TensorFlow sees {machine.said["gpus"]} GPU' + ('s' if machine.said['gpus'] > 1 else '')
+        return True, f'{what if hardware == "gpu" else "this machine has a TPU"}, by runtime tensorflow'
+    if runtime == 'pjrt':
+        by = '--runtime=pjrt' if hardware == 'gpu' else 'runtime pjrt'
+        return True, f'by {by}, jax {machine.packages["jax"]}; not by TensorFlow, because {obstacle.problem}'
+    return False, f'{obstacle.problem}; fix: {obstacle.fix}'

@@ -26,7 +26,8 @@ RUN = ['train.py', '--model=mlp', f'--steps={STEPS}', '--augment=shift', '--ema=
        '--checkpoint_every=10', '--log_every=25', '--steps_per_call=5']
 FIELDS = {'recipe', 'model', 'dataset', 'strategy', 'replicas', 'workers', 'global_batch_size', 'steps',
           'examples_seen', 'eval', 'weights_sha256', 'train_seconds', 'compile_seconds', 'examples_per_second',
-          'flops_per_step', 'deterministic', 'tensor_float_32', 'export_dir', 'export_max_abs_diff', 'versions'}
+          'flops_per_step', 'fingerprint', 'deterministic', 'tensor_float_32', 'export_dir', 'export_max_abs_diff',
+          'versions'}
 
 
 @pytest.fixture(scope='module')

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from errors import PREEMPTED
+from strategies import doctor
 from tests.conftest import ROOT, clean_environment
 from tests.test_equality_replicas import EXACT, MAIN, SPOILT, TOLERANCE, difference, run  # noqa: F401
 from training.checkpoint import Checkpoints
@@ -119,11 +120,39 @@ def test_what_cannot_be_is_one_line(run_python, tmp_path, flags, message):
     assert not (tmp_path / 'run').exists()
 
 
-def test_jax_is_named_where_it_is_missing(run_python, tmp_path):
-    missing = ('import runpy, sys; sys.modules["jax"] = None; sys.argv[0] = "train.py"; '
-               'runpy.run_path("train.py", run_name="__main__")')
-    done = run_python('-c', missing, '--model=mlp', '--strategy=cpu', '--runtime=pjrt', f'--workdir={tmp_path / "run"}',
+def test_a_tpu_that_is_not_there_is_one_line(run_python, tmp_path):
+    """libtpu, which looks for one, writes many."""
+    if doctor.look().has_tpu or 'libtpu' not in doctor.look().packages:
+        pytest.skip('this machine has a TPU, or no libtpu')
+    done = run_python('train.py', '--model=mlp', '--runtime=pjrt', '--strategy=tpu', f'--workdir={tmp_path / "run"}',
                       check=False)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith('error: `runtime` pjrt finds no TPU: this machine has no TPU: ')
+
+
+def test_a_jax_too_old_is_one_line(run_python, tmp_path):
+    (tmp_path / 'jax-0.7.2.dist-info').mkdir()
+    (tmp_path / 'jax-0.7.2.dist-info' / 'METADATA').write_text('Metadata-Version: 2.1\nName: jax\nVersion: 0.7.2\n')
+    done = run_python('train.py', '--model=mlp', '--runtime=pjrt', '--strategy=cpu', f'--workdir={tmp_path / "run"}',
+                      check=False, env={'PYTHONPATH': str(tmp_path)})
+    assert done.returncode == 2 and done.stderr == (
+        'error: `runtime` pjrt finds no CPU: jax 0.7.2 is too old: 0.8 or newer is needed. To fix it: pip install jax. '
+        'Received: strategy=cpu, runtime=pjrt\n')
+
+
+WITHOUT_JAX = ('import runpy, sys; sys.modules["jax"] = None; sys.argv[0] = "train.py"; '
+               'runpy.run_path("train.py", run_name="__main__")')
+
+
+def test_a_run_of_tensorflow_imports_no_jax(run_python, tmp_path):
+    """tf.lite does, where there is one, and does without where there is none."""
+    run_python('-c', WITHOUT_JAX, '--model=mlp', '--steps=2', '--strategy=cpu', f'--workdir={tmp_path / "run"}')
+    assert results(tmp_path / 'run')['fingerprint'] is None
+
+
+def test_jax_is_named_where_it_is_missing(run_python, tmp_path):
+    done = run_python('-c', WITHOUT_JAX, '--model=mlp', '--strategy=cpu', '--runtime=pjrt',
+                      f'--workdir={tmp_path / "run"}', check=False)
     assert done.returncode == 2
     assert done.stderr.startswith('error: `runtime` pjrt needs jax, 0.8 or newer: pip install jax.')
 
@@ -159,3 +188,43 @@ def test_two_processes_train_together(whole, run_python, tmp_path):
     run_python(*TRAIN, '--runtime=pjrt', '--num_workers=2', f'--workdir={tmp_path / "run"}')
     assert results(tmp_path / 'run')['weights_sha256'] == results(whole)['weights_sha256']
     assert results(tmp_path / 'run')['workers'] == 2
+
+
+def fingerprint(run_python, *flags):
+    """That of preflight's report."""
+    return json.loads(run_python('preflight.py', '--json', *flags).stdout)['fingerprint']
+
+
+@pytest.mark.slow
+def test_what_was_preflighted_is_what_runs(run_python, tmp_path):
+    train = ['train.py', '--model=mlp', '--steps=2', '--precision=bfloat16', '--strategy=cpu', '--runtime=pjrt',
+             '--noexport']
+    done = run_python(*train, '--virtual_devices=8', f'--workdir={tmp_path / "run"}')
+    found = results(tmp_path / 'run')
+    assert found['fingerprint'] == fingerprint(run_python, '--model=mlp', '--steps=2')
+    assert f'program   {found["fingerprint"]}, lowered in ' in done.stdout
+    run_python(*train, '--virtual_devices=8', '--batch_size=64', f'--workdir={tmp_path / "other"}')
+    assert results(tmp_path / 'other')['fingerprint'] != found['fingerprint']
+
+
+@pytest.mark.slow
+def test_so_are_dropout_and_micro_batches_which_a_tpu_adds_in_float32(run_python):
+    """On CPU devices a run adds them in float64; here these devices pass for a TPU's."""
+    preflight = fingerprint(run_python, '--model=lstm', '--dropout=0.3', '--accumulate=16', '--steps=2')
+    assert run_python('-c', AS_A_TPU).stdout.split() == [preflight]
+
+
+AS_A_TPU = """
+import dataclasses
+from strategies import pjrt
+devices = dataclasses.replace(pjrt.select('cpu', virtual_devices=8), hardware='tpu')
+import recipes, tensorflow as tf
+from experiment import parts
+from experiment.workdir import Workdir
+from training.interrupt import FLAGS
+recipe = recipes.find(model='lstm')[1].replace(dropout=0.3, accumulate=16, steps=2)
+dataset, task = parts.open_data(recipe)
+batches = parts.Batches(recipe, dataset, task, 8)
+trainer, _ = parts.make_trainer(recipe, batches.rows, task, devices, Workdir('unused'))
+print(trainer.runner(batches.training, 0, tf.Variable(tf.zeros([FLAGS]))).fingerprint)
+"""

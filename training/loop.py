@@ -36,6 +36,8 @@ class StepRunner:
         banned: steps whose batches change nothing.
     """
 
+    fingerprint, lowering_seconds = None, 0.      # tf.function traces and lowers in the first call
+
     def __init__(self, strategy, step, dataset_fn, start_step, flags=None, banned=()):
         self._strategy, self.step, self._dataset_fn = strategy, step, dataset_fn
         with tf.device('CPU:0'):

@@ -75,6 +75,7 @@ class Trainer:
         self._evaluation_due = False      # of this step: it was stopped, or not begun
         self._interrupt, self._interruptible = None, False
         self.train_seconds = self.compile_seconds = self.flops_per_step = 0.
+        self.program_fingerprint = None      # of the step that runtime pjrt lowered, once it has
         self._timed_steps, self._timed_seconds = 0, 0.
 
     @property
@@ -178,6 +179,11 @@ class Trainer:
         try:
             with self._interrupts():
                 self._runner = self.runner(dataset_fn, self.step, self._interrupt.flags, self.banned)
+                self.compile_seconds = self._runner.lowering_seconds
+                self.train_seconds += self.compile_seconds
+                if fingerprint := self._runner.fingerprint:
+                    self.program_fingerprint = fingerprint
+                    self._log.line(f'program   {fingerprint}, lowered in {self.compile_seconds:.1f} s')
                 if options.on_nan == 'rollback' and not self.step:
                     self._save()
                 if not self._evaluation_due or self._evaluate_and_save(evaluate=True, save=True):
@@ -196,7 +202,7 @@ class Trainer:
         self.step += call.steps
         self.train_seconds += seconds
         if first:
-            self.compile_seconds = seconds
+            self.compile_seconds += seconds
         else:
             self._timed_steps, self._timed_seconds = self._timed_steps + call.steps, self._timed_seconds + seconds
         if call.first_bad != NEVER and self._options.on_nan == 'rollback':

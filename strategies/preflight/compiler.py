@@ -1,5 +1,5 @@
 """The real TPU compiler, without a TPU: TensorFlow lowers a step to HLO, jaxlib carries it to StableHLO, and libtpu,
-opened for a topology that is not there, compiles it.
+opened for a topology that is not there, compiles what jax makes of it.
 
 What differs from a TPU machine: TensorFlow lowers for its CPU device (the same operations, in XLA's terms), and the
 compiler is that of this libtpu, newer than the one that a tensorflow-tpu wheel brings.
@@ -7,15 +7,19 @@ compiler is that of this libtpu, newer than the one that a tensorflow-tpu wheel 
 
 import contextlib
 import dataclasses
+import functools
 import importlib.metadata
 import os
 import re
 import time
 
+import numpy as np
 import tensorflow as tf
 
 from errors import RunError, UserError
 from strategies import graphs, tpu_rules
+from strategies.preflight.arrays import shapes
+from strategies.preflight.fingerprint import fingerprint
 
 EXTRA = 'pip install -e ".[tpu]"'
 # libtpu's two ways to say so; in the second the arguments are not counted, so that it says the least that is needed.
@@ -47,17 +51,29 @@ class Lowered:
     """A step in XLA's terms."""
     hlo: bytes              # serialized
     captured: tuple         # the variables, and other tensors, that follow the arguments among its inputs
+    arguments: int          # how many of the inputs are arguments
+
+    @functools.cached_property
+    def fingerprint(self):
+        """16 hexadecimal digits, the same for the same program: see fingerprint.py."""
+        return fingerprint(self.hlo)
 
 
 @dataclasses.dataclass(frozen=True)
 class Program:
     """A compiled program, of one chip. Memory in bytes."""
     text: str               # scheduled HLO
-    arguments: int          # what it is given: weights, optimizer slots, the batch
+    arguments: int          # what it is given: weights, optimizer slots, batches
     temporaries: int        # what it keeps meanwhile: activations
-    outputs: int            # what it gives beside the updated variables, which take the place of the old ones
+    outputs: int            # what it gives beside what is donated to it: the updated variables, in the old ones' place
     code: int
     seconds: float          # that the compiler took
+
+    @property
+    def argument_sizes(self):
+        """Of each argument, with the padding of tiles."""
+        layouts = self.text.partition('entry_computation_layout={(')[2].partition(')->')[0]
+        return [shape.padded_bytes for shape in shapes(layouts)]
 
     @property
     def memory(self):
@@ -71,19 +87,22 @@ def without_devices():
 
 
 def open_topology(topology):
-    """The chips of a `topologies.Topology`, as jax devices that can be compiled for.
+    """The chips of a `topologies.Topology`, as a jax mesh of one axis, `replica`, that can be compiled for.
 
     Raises:
         UserError: jax or libtpu is missing, or they do not fit together.
     """
     without_devices()
     try:
+        import jax
         import libtpu  # noqa: F401
         from jax.experimental import topologies
     except ImportError as error:
         raise UserError(f'preflight needs jax and libtpu, the TPU compiler: {EXTRA}. Received: {error}') from None
+    jax.config.update('jax_enable_x64', True)      # step numbers and random keys are of 64 bits
     try:
-        return topologies.get_topology_desc(platform='tpu', topology_name=topology.name, **topology.options).devices
+        slice_ = topologies.get_topology_desc(platform='tpu', topology_name=topology.name, **topology.options)
+        return jax.sharding.Mesh(np.array(slice_.devices), ('replica',))
     except Exception as error:     # jaxlib has no public type for it
         raise UserError(f'libtpu {_version("libtpu")} with jax {_version("jax")} cannot open {topology.name}: '
                         f'{_first_line(error)}. Tested together: {EXTRA}') from None
@@ -109,31 +128,25 @@ def lower(step, *arguments):
     except (tf.errors.OpError, ValueError) as error:      # ValueError is what the IR's own errors come as
         raise CannotCompile(_located(graph, str(error))) from None
     variables = {id(variable.handle): variable for variable in graph.variables}
-    return Lowered(hlo, tuple(variables.get(id(tensor), tensor) for tensor in traced.captured_inputs))
+    captured = tuple(variables.get(id(tensor), tensor) for tensor in traced.captured_inputs)
+    return Lowered(hlo, captured, len(specs))
 
 
-def compile_for(devices, lowered):
-    """Compiles a Lowered for as many chips as there are devices, one replica each. Returns a Program.
+def compile(function, *arguments):
+    """Compiles a jax function for the devices that its arguments, jax.ShapeDtypeStructs, lie on. Returns a Program.
 
     Raises:
         DoesNotFit: it needs more memory than a chip has. CannotCompile: for any other reason.
         UserError: this libtpu does not understand this jax.
     """
     import jax
-    import numpy as np
-    from jax._src.lib import xla_client      # jax has no public way from HLO to a compiled program; the extra pins it
-    from jaxlib import _jax
-    options = xla_client.CompileOptions()
-    options.num_replicas, options.num_partitions = len(devices), 1
-    options.device_assignment = xla_client.DeviceAssignment.create(np.array([[d.id] for d in devices]))
-    started = time.perf_counter()
+    lowered, started = function.lower(*arguments), time.perf_counter()
     try:
-        with stablehlo(lowered.hlo) as module:
-            compiled = devices[0].client.compile(module, _jax.DeviceList(tuple(devices)), options)
+        compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
         raise _explained(error) from None
-    memory = compiled.get_compiled_memory_stats()
-    return Program(text=compiled.hlo_modules()[0].to_string(), arguments=memory.argument_size_in_bytes,
+    memory = compiled.memory_analysis()
+    return Program(text=compiled.as_text(), arguments=memory.argument_size_in_bytes,
                    temporaries=memory.temp_size_in_bytes, code=memory.generated_code_size_in_bytes,
                    outputs=memory.output_size_in_bytes - memory.alias_size_in_bytes,
                    seconds=time.perf_counter() - started)
@@ -168,7 +181,8 @@ def _explained(error):
         if found := re.search(form, str(error)):
             needed, needed_unit, limit, limit_unit = found.groups()
             return DoesNotFit(int(float(needed) * SIZES[needed_unit]), int(float(limit) * SIZES[limit_unit]))
-    if "found in dialect ('vhlo')" in str(error):      # the form in which jax hands programs over
+    # How jax hands programs over: in dialects that it versions.
+    if re.search("in dialect \\('vhlo'\\)|versioned StableHLO|bytecode interface", str(error)):
         return UserError(f'libtpu {_version("libtpu")} is too old for programs of jax {_version("jax")}: {EXTRA}. '
                          f'Received: {_first_line(error)}')
     return CannotCompile(f'the TPU compiler refuses the step: {_first_line(error)}')

@@ -30,7 +30,7 @@ _CALLS = ('calls', 'to_apply', 'condition', 'body', 'branch_computations', 'true
 
 @dataclasses.dataclass(frozen=True)
 class Costs:
-    """The costs of one execution on one device."""
+    """The costs of one execution, or of one step of a launch, on one device."""
     flops: int                  # of matrix products and convolutions, a multiply-add as 2
     bytes: int                  # to and from HBM, each operand once, with the padding of tiles: that moves too
     collectives: dict           # {kind: (executions, bytes)}, for the kinds of COLLECTIVES that occur
@@ -46,9 +46,9 @@ class Costs:
         return self.collectives.get('all-reduce', (0, 0))[1]
 
 
-def costs(text):
-    """Returns Costs of a compiled, scheduled HLO module's text."""
-    module = Module(text)
+def costs(text, launched=0):
+    """Returns Costs of a compiled, scheduled HLO module's text. launched: see Module."""
+    module = Module(text, launched)
     flops = moved = 0
     collectives = collections.defaultdict(lambda: (0, 0))
     for run in module.executions():
@@ -58,7 +58,8 @@ def costs(text):
         if kind in COLLECTIVES:
             executions, size = collectives[kind]
             collectives[kind] = executions + run.times, size + run.times * _collective_bytes(run.instruction, kind)
-    return Costs(flops, moved, dict(collectives), tuple(module.unknown_loops))
+    collectives = {kind: (round(executions), round(size)) for kind, (executions, size) in collectives.items()}
+    return Costs(round(flops), round(moved), collectives, tuple(module.unknown_loops))
 
 
 class Instruction:
@@ -146,16 +147,20 @@ class Computation:
 @dataclasses.dataclass(frozen=True)
 class Execution:
     instruction: Instruction
-    times: int
+    times: float        # whole, but for what is around the loop of a launch
     fused: bool         # inside a fusion: it computes, but what it reads and writes is the fusion's
     in_loop: bool
 
 
 class Module:
-    """The parsed text. Loops of unknown trip count are collected while executions() is walked."""
+    """The parsed text. Loops of unknown trip count are collected while executions() is walked.
 
-    def __init__(self, text):
-        self.computations, self.entry, self.unknown_loops = {}, None, []
+    launched: 0; or how many steps a launch has, as a loop of the entry whose trip count the text does not say. Then
+    executions() are those of one step: `times` of what is around the loop is a fraction.
+    """
+
+    def __init__(self, text, launched=0):
+        self.computations, self.entry, self.unknown_loops, self._launched = {}, None, [], launched
         # Loops' bodies: what is carried into one is found at its while instruction.
         self.loops = {}
         computation = None
@@ -181,7 +186,7 @@ class Module:
 
     def executions(self):
         """Yields an Execution for each instruction that runs, those inside fusions too."""
-        yield from self._run(self.entry, 1, False, False)
+        yield from self._run(self.entry, 1 / self._launched if self._launched else 1, False, False)
 
     def _run(self, computation, times, fused, in_loop):
         for instruction in computation.instructions.values():
@@ -189,10 +194,12 @@ class Module:
             called = instruction.called
             if instruction.opcode == 'while':
                 trips = trip_count(instruction)
-                if trips is None:
+                is_launch = trips is None and self._launched and computation is self.entry
+                if trips is None and not is_launch:
                     self.unknown_loops.append(instruction.op_name or instruction.name)
+                turns = 1 if is_launch else times * (1 if trips is None else trips)
                 for inner in called['condition'] + called['body']:
-                    yield from self._run(inner, times * (1 if trips is None else trips), fused, True)
+                    yield from self._run(inner, turns, fused, not is_launch)
             elif instruction.opcode == 'conditional':
                 branches = [list(self._run(inner, times, fused, in_loop)) for inners in called.values()
                             for inner in inners]

@@ -35,14 +35,15 @@ class Advice:
         return f'{self.layer}: {self.message}'
 
 
-def lint(text, chip, layers=()):
+def lint(text, chip, layers=(), launched=0):
     """Returns [Advice] for a compiled, scheduled HLO module's text, worst first.
 
     Args:
+        launched: see hlo.Module.
         chip: a topologies.Chip, for the size of its matrix units and its speeds.
         layers: names of the model's layers. Without them they are guessed from the names of operations.
     """
-    program = _Program(list(hlo.Module(text).executions()), chip, layers)
+    program = _Program(list(hlo.Module(text, launched).executions()), chip, layers)
     found = [*_mxu_padding(program), *_memory_padding(program), *_float32(program), *_rows(program), *_host(program)]
     return sorted((advice for advice in found if advice.share > MATTERS), key=lambda advice: -advice.share)
 

@@ -32,7 +32,8 @@ def table(report):
 def _costs(report):
     memory, limit = report['memory_bytes'], report['memory_limit_bytes']
     kinds = ', '.join(f'{kind} {_size(value)}' for kind, value in memory.items() if kind != 'total')
-    lines = [('compiles', f'yes: training in {report["compile_seconds"]:.0f} s, evaluation in '
+    lines = [('program', f'{report["fingerprint"]}, at most {report["steps_per_launch"]} steps per launch'),
+             ('compiles', f'yes: training in {report["compile_seconds"]:.0f} s, evaluation in '
                           f'{report["evaluation"]["compile_seconds"]:.0f} s')]
     if 'largest_per_chip_batch' in report:
         lines += [('fits', f'{report["largest_per_chip_batch"]:,} examples per chip is the most that does')]

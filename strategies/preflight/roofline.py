@@ -12,6 +12,7 @@ ASSUMPTIONS = (
     'the all-reduce waits for the whole backward pass, so that its time is added',
     'an all-reduce uses every link of a chip, at full speed and without latency; a dimension that does not wrap '
     'around has one link',
+    'every launch runs all the steps whose batches it has, and what is around its loop is divided among them',
     'input, host and launch cost nothing, and neither does the latency of an operation or of a loop\'s turn',
 )
 

@@ -47,6 +47,10 @@ class Topology:
     chips: int
 
     @property
+    def hosts(self):
+        return -(-self.chips // self.chip.chips_a_host)
+
+    @property
     def options(self):
         """Keyword arguments of jax.experimental.topologies.get_topology_desc beside platform and topology_name.
 

@@ -10,7 +10,7 @@ import venv
 import pytest
 
 from errors import UserError
-from strategies import diagnosis, doctor, tpu
+from strategies import diagnosis, doctor, jax_diagnosis, selection, tpu
 from strategies.diagnosis import Machine
 from tests.conftest import ROOT, clean_environment
 
@@ -128,6 +128,76 @@ def test_a_machine_that_can_has_no_obstacle(name, machine):
     assert getattr(diagnosis, name)(machine) is None
     text = '\n'.join(doctor.report(machine))
     assert re.search(rf'^{name} +yes: ', text, re.MULTILINE) and 'cause:' not in text
+
+
+JAX = {'jax': '0.10.2', 'jaxlib': '0.10.2'}
+TPU_VM = dataclasses.replace(CPU_ONLY, packages={**PLAIN, **JAX, 'libtpu': '0.0.42.1'}, tpu_chips=('v5e',) * 8)
+GPU = dataclasses.replace(CPU_ONLY, packages={**PLAIN, **JAX, 'jax-cuda12-plugin': '0.10.2'}, nvidia_gpus=1,
+                          libcuda=True, said={**SAID, 'cuda': False})
+EXTRA = r'pip install -e "\.\[tpu\]"$'
+
+
+def verdict(machine, name):
+    """The doctor's on a strategy, in one line: 'no, because ... fix: ...'."""
+    text = '\n'.join(doctor.report(machine))
+    found = re.search(rf'^{name} +(.*?)(?=^\w|\Z)', text.split('\n\n')[1], re.MULTILINE | re.DOTALL)
+    return ' '.join(found[1].split())
+
+
+def without(machine, *names, **versions):
+    packages = {name: version for name, version in machine.packages.items() if name not in names}
+    return dataclasses.replace(machine, packages=packages | versions)
+
+
+@pytest.mark.parametrize('machine, name, said', [
+    (dataclasses.replace(TPU_VM, said_by_jax={'devices': 8, 'kind': 'TPU v5 lite'}), 'tpu',
+     r'yes: 8 devices \(TPU v5 lite\), by runtime pjrt, jax 0\.10\.2; not by TensorFlow, because tensorflow cannot'),
+    (V6E, 'tpu', 'yes: 8 devices, by runtime tensorflow$'),
+    (without(TPU_VM, 'jax'), 'tpu', f'no, because jax is not installed, and TensorFlow cannot: .*fix: {EXTRA}'),
+    (without(TPU_VM, jax='0.7.2'), 'tpu', rf'no, because jax 0\.7\.2 is too old: 0\.8 or newer .*fix: {EXTRA}'),
+    (without(TPU_VM, 'libtpu'), 'tpu', f'no, because libtpu is not installed, and .*fix: {EXTRA}'),
+    (dataclasses.replace(TPU_VM, said_by_jax={'error': 'RuntimeError: in use'}), 'tpu',
+     r'no, because jax 0\.10\.2 sees no TPU: RuntimeError: in use, and .*fix: .*fuser'),
+    (without(CPU_ONLY, **JAX, libtpu='0.0.42.1'), 'tpu', 'no, because this machine has no TPU: .*fix: gcloud'),
+    (without(TPU_VM, 'tensorflow'), 'tpu', 'no, because TensorFlow is not installed fix: '),
+    (dataclasses.replace(GPU, said_by_jax={'devices': 1, 'kind': 'NVIDIA H200'}), 'gpu',
+     r'yes: 1 device \(NVIDIA H200\), by --runtime=pjrt, jax 0\.10\.2; not by TensorFlow, because .*not built for'),
+    (without(GPU, 'jax-cuda12-plugin'), 'gpu',
+     r'no, because jax\'s CUDA plugin is not installed, and .* fix: pip install "jax\[cuda12\]"$'),
+    (dataclasses.replace(GPU, libcuda=False), 'gpu', 'no, because a GPU is there, but its driver.*ubuntu-drivers'),
+])
+def test_the_runtime_that_drives_a_tpu_or_gpu_is_named(machine, name, said):
+    assert re.match(said, verdict(machine, name)), verdict(machine, name)
+
+
+@pytest.mark.parametrize('machine, name, said', [
+    (TPU_VM, 'tpu', (True, r'by runtime pjrt, jax 0\.10\.2; not by TensorFlow, because tensorflow cannot drive')),
+    (without(TPU_VM, 'jax'), 'tpu', (False, f'jax is not installed, and .*fix: {EXTRA}')),
+    (without(TPU_VM, 'libtpu'), 'tpu', (False, f'libtpu is not installed, and .*fix: {EXTRA}')),
+    (V6E, 'tpu', (True, 'this machine has a TPU, by runtime tensorflow')),
+    (GPU, 'gpu', (True, r'by --runtime=pjrt, jax 0\.10\.2; not by TensorFlow, because ')),
+])
+def test_the_list_names_it_too(monkeypatch, machine, name, said):
+    monkeypatch.setattr(doctor, 'look', lambda: machine)
+    can, reason = selection.usable()[name]
+    assert can == said[0] and re.match(said[1], reason), reason
+
+
+def test_a_tpu_that_nothing_drives_is_an_error_that_names_the_shorter_way(monkeypatch):
+    monkeypatch.setattr(doctor, 'look', lambda: without(TPU_VM, 'jax'))
+    with pytest.raises(UserError, match=r'jax is not installed, .*To fix it: pip install -e "\.\[tpu\]"\.') as error:
+        selection.select('tpu')
+    assert '\n' not in str(error.value)
+
+
+@pytest.mark.skipif('jax' not in doctor.look().packages, reason='needs pip install -e ".[tpu]"')
+def test_the_child_that_asks_jax_says_why_there_is_no_tpu():
+    if doctor.look().has_tpu:
+        pytest.skip('this machine has a TPU')
+    packages = {**doctor.look().packages, 'tensorflow': '2.21.0'}
+    machine = doctor.ask_jax(Machine(packages, dict(os.environ), tpu_chips=('v5e',)))
+    assert 'tpu' in machine.said_by_jax['error'].lower()
+    assert 'sees no TPU: ' in jax_diagnosis.obstacle(machine, 'tpu').problem
 
 
 def test_of_v6e_google_is_quoted():

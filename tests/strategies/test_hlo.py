@@ -94,6 +94,16 @@ def test_a_loop_of_unknown_length_counts_once_and_is_named():
     assert cost.unknown_loops == ('jit(unknown)/while',)
 
 
+def test_one_step_of_a_launch_counts_with_its_share_of_what_is_around():
+    text = LOOP.replace('START', '0').replace('STEP', '0').replace('CONDITION', 'compare(%i, %ten), direction=LT')
+    text = text.replace('  ROOT %last', '  %copied.1 = f32[64,128]{1,0:T(8,128)} copy(%table.2)\n  ROOT %last')
+    once, step = hlo.costs(text), hlo.costs(text, launched=4)
+    row, copy = 128 * 4, 2 * 64 * 128 * 4
+    assert (once.bytes, once.unknown_loops) == (row + copy, ('loop',))
+    assert (step.bytes, step.flops, step.unknown_loops) == (row + copy / 4, once.flops, ())
+    assert not any(run.in_loop for run in hlo.Module(text, launched=4).executions())
+
+
 def test_a_stated_trip_count_comes_first():
     text = tpu_programs.compiled().programs['unknown']['text']
     stated = text.replace(', body=', ', backend_config={"known_trip_count":{"n":"12"}}, body=')

@@ -6,7 +6,8 @@ import tensorflow as tf
 from errors import Stopped
 from training import interrupt
 from training.evaluation import collect
-from training.pjrt.program import launch_once, lower
+from training.pjrt import lowering
+from training.pjrt.program import launch_once, made_of
 
 ASKED = 8      # batches between two looks at the flags of several hosts, which all look together
 
@@ -26,14 +27,10 @@ class PjrtEvaluator:
         return collect(self._results(flags), self._step.task, self._source)
 
     def _lower(self):
-        self._structure = []
-
-        def replica(*batch):
-            outputs = self._devices.strategy.run(self._step, args=batch)
-            self._structure[:] = [tf.nest.map_structure(lambda t: 0, outputs)]
-            return tf.nest.flatten(outputs)
-        self._program = lower(replica, *self._devices.element_spec(self._dataset_fn))
-        self._launch = launch_once(self._devices, self._program)
+        spec = self._devices.element_spec(self._dataset_fn)
+        lowered, self._structure = lowering.evaluation(self._devices.strategy, self._step, spec)
+        self._program = made_of(lowered)
+        self._launch = launch_once(self._devices.mesh, self._program)
 
     def _results(self, flags):
         """(totals, answers) of each batch, one behind the devices."""
@@ -52,7 +49,7 @@ class PjrtEvaluator:
 
     def _arrays(self, outputs):
         flat = [np.asarray(output.addressable_data(0)) for output in outputs]
-        return tf.nest.pack_sequence_as(self._structure[0], flat)
+        return tf.nest.pack_sequence_as(self._structure, flat)
 
     def _stop_if_asked(self, flags):
         if flags is None:

@@ -4,14 +4,13 @@ import dataclasses
 
 import jax
 import numpy as np
-import tensorflow as tf
 
-from strategies.preflight import artifact, compiler
+from strategies.preflight import artifact
 
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """What `lower` makes.
+    """What `made_of` makes.
 
     Attributes:
         call: jax function of flat arguments and then of the values of `captured` -> flat outputs. On several devices it
@@ -26,27 +25,25 @@ class Program:
     results: tuple
 
 
-def lower(function, *specs):
-    """function: of one replica, within a ProgramReplicas' `run`. specs: its arguments, nested TensorSpecs.
+def made_of(lowered):
+    """strategies.preflight.compiler.Lowered -> Program.
 
     Raises:
-        CannotCompile: see strategies/preflight/compiler.py.
+        CannotCompile: see strategies/preflight/artifact.py.
     """
-    lowered = compiler.lower(function, *specs)
     exported, replaced = artifact.exported(lowered.hlo)
-    arguments = len(tf.nest.flatten(specs))
-    updates = {index: replaced[arguments + index] for index in range(len(lowered.captured))
-               if arguments + index in replaced}
+    updates = {index: replaced[lowered.arguments + index] for index in range(len(lowered.captured))
+               if lowered.arguments + index in replaced}
     results = tuple(i for i in range(len(exported.out_avals)) if i not in updates.values())
     return Program(exported.call, lowered.captured, updates, results)
 
 
-def launch_once(devices, program):
+def launch_once(mesh, program):
     """A jax function (block of one step, more arguments, values of `captured`) -> the program's results."""
     def replica(block, arguments, state):
         outputs = program.call(*(field[0] for field in block), *arguments, *state)
         return [outputs[i] for i in program.results]
-    return jax.jit(jax.shard_map(replica, mesh=devices.mesh, check_vma=False, out_specs=jax.P(),
+    return jax.jit(jax.shard_map(replica, mesh=mesh, check_vma=False, out_specs=jax.P(),
                                  in_specs=(jax.P(None, 'replica'), jax.P(), jax.P())))
 
 

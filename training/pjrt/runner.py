@@ -4,15 +4,15 @@ import concurrent.futures
 import time
 from typing import NamedTuple
 
-import jax
 import numpy as np
 import tensorflow as tf
 
+from strategies.preflight import compiler
 from training.loop import NEVER, Call
-from training.pjrt.program import launch_once, lower
+from training.pjrt import lowering
+from training.pjrt.launch import Launch, block_length
+from training.pjrt.program import launch_once, made_of
 
-BLOCK = 16                   # at most: steps whose batches are sent together
-BLOCK_BYTES = 64 * 2 ** 20   # at most: per host
 LAUNCH_SECONDS = 0.25        # about as long as a launch lasts, at most: a signal waits for the end of one
 
 
@@ -22,58 +22,27 @@ class PjrtRunner:
     Args:
         devices: a strategies.pjrt.PjrtDevices. state: a PjrtState.
         step, dataset_fn, start_step, flags, banned: as StepRunner.
+
+    Attributes:
+        fingerprint: of the step as it was lowered, see strategies/preflight/fingerprint.py.
+        lowering_seconds: how long that took; the first call compiles.
     """
 
     def __init__(self, devices, state, step, dataset_fn, start_step, flags=None, banned=()):
         self._devices, self._state, self.step, self._dataset_fn = devices, state, step, dataset_fn
         self._flags = tf.Variable(tf.zeros([1])) if flags is None else flags
         self._spec = devices.element_spec(dataset_fn(start_step))
-        self.block_length = _block_length(self._spec, devices.local)
+        self.block_length = block_length(self._spec, devices.local)
+        began = time.perf_counter()
         # The last flag is how long a step takes, as the chief measured it.
-        specs = (self._spec, tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.bool),
-                 tf.TensorSpec([self._flags.shape[0] + 1]))
-        self.program = lower(self._replica, *specs)
-        self._changed = sorted(self.program.updates)
-        self._kept = [j for j in range(len(self.program.captured)) if j not in self.program.updates]
-        self._launch = self._compiled()
+        lowered = lowering.training(devices.strategy, step, self._spec, self._flags.shape[0])
+        self._launch = Launch(made_of(lowered), devices.mesh, self.block_length)
+        self.fingerprint, self.lowering_seconds = lowered.fingerprint, time.perf_counter() - began
         self._measured = self._step_seconds = 0.      # seconds per step, here and on the chief
         self._has_compiled = False
         self._sender = concurrent.futures.ThreadPoolExecutor(1, 'batches')      # sends while steps are launched
         self._coming = None
         self.seek(start_step, banned)
-
-    def _replica(self, batch, number, allowed, flags):
-        totals, raised = self._devices.strategy.run(self.step, args=(batch, number, allowed, flags))
-        return [tf.stack(totals[name]) for name in self.step.totals_names], raised
-
-    def _compiled(self):
-        """A jax function of (changed, kept, block, first step, allowed [K], low, high, flags).
-
-        It returns (changed, totals [K, N, 2], flags). Steps `low` to `high` of a block of K are run. changed: what they
-        update, which is donated; kept: what they only read.
-        """
-        program, length, names = self.program, self.block_length, len(self.step.totals_names)
-
-        def replica(changed, kept, block, first, allowed, low, high, flags):
-            def one(i, carry):
-                state, totals, _ = carry
-                values = self._merged(state, kept)
-                outputs = program.call(*(field[i] for field in block), first + i, allowed[i], flags[0], *values)
-                *results, raised = (outputs[j] for j in program.results)
-                state = [outputs[program.updates[j]] for j in self._changed]
-                return state, totals.at[i].set(jax.numpy.stack(results)), raised
-            start = changed, jax.numpy.zeros([length, names, 2], np.float32), jax.numpy.zeros_like(flags[0])
-            return jax.lax.fori_loop(low, high, one, start)
-        whole, split, block = jax.P(), jax.P('replica'), jax.P(None, 'replica')
-        everywhere = jax.shard_map(
-            replica, mesh=self._devices.mesh, check_vma=False, out_specs=(whole, whole, whole),
-            in_specs=(whole, whole, block, whole, whole, whole, whole, split))
-        return jax.jit(everywhere, donate_argnums=0)
-
-    def _merged(self, changed, kept):
-        """Both parts of the state, in the program's order."""
-        values = dict(zip(self._changed, changed)) | dict(zip(self._kept, kept))
-        return [values[j] for j in range(len(values))]
 
     def seek(self, step, banned=()):
         """Goes to a step. banned: steps whose batches change nothing."""
@@ -98,9 +67,9 @@ class PjrtRunner:
             norms, totals = self._devices.strategy.run(self.step.gradient_norms, args=(batch, number))
             names[:] = sorted(totals)
             return norms, [totals[name] for name in names]
-        program = lower(replica, self._spec, tf.TensorSpec([], tf.int64))
-        results = launch_once(self._devices, program)(self._block, (np.int64(step),),
-                                                      self._state.values(program.captured))
+        program = made_of(compiler.lower(replica, self._spec, tf.TensorSpec([], tf.int64)))
+        results = launch_once(self._devices.mesh, program)(
+            self._block, (np.int64(step),), self._state.values(program.captured))
         flat = [float(result.addressable_data(0)) for result in results]
         norms, sums = flat[:-2 * len(names)], flat[-2 * len(names):]
         return norms, {name: tuple(sums[2 * i:2 * i + 2]) for i, name in enumerate(names)}
@@ -131,19 +100,19 @@ class PjrtRunner:
         return self.launch(low, high)
 
     def launch(self, low, high):
-        """Launches steps `low` to `high` of the block that is on the devices. Returns a Launch, before they end."""
+        """Launches steps `low` to `high` of the block that is on the devices. Returns before they end."""
         allowed = np.array([self._block_step + i not in self._banned for i in range(self.block_length)])
         # How long a step takes counts once: all hosts have it from the chief, and launch the same number of steps.
         flags = np.zeros([self._devices.local, self._flags.shape[0] + 1], np.float32)
         flags[:, :-1] = self._flags.numpy()
         flags[0, -1] = self._measured if self._devices.is_chief else 0.
-        captured = self.program.captured
+        launch, captured = self._launch, self._launch.program.captured
         values = self._state.values(captured)
-        changed, totals, raised = self._launch(
-            [values[j] for j in self._changed], [values[j] for j in self._kept], self._block,
+        changed, totals, raised = launch.call(
+            [values[j] for j in launch.changed], [values[j] for j in launch.kept], self._block,
             np.int64(self._block_step), allowed, np.int32(low), np.int32(high), self._devices.put_rows(flags))
-        self._state.take([captured[j] for j in self._changed], changed)
-        return Launch(low, high, totals, raised)
+        self._state.take([captured[j] for j in launch.changed], changed)
+        return _Launched(low, high, totals, raised)
 
     def _advance(self):
         """Goes to the next block after the last step of one. Returns the seconds that it was waited for."""
@@ -169,7 +138,7 @@ class PjrtRunner:
                     waited, [float(flag) for flag in flags], int(steps[bad][0]) if bad.any() else NEVER, run)
 
 
-class Launch(NamedTuple):
+class _Launched(NamedTuple):
     """Steps `low` to `high` of a block, which may still be computed."""
     low: int
     high: int
@@ -182,8 +151,3 @@ class Launch(NamedTuple):
     def flags(self):
         """float [F + 1], those of the last of the steps."""
         return np.asarray(self.all_flags.addressable_data(0))
-
-
-def _block_length(spec, replicas):
-    size = replicas * sum(field.shape.num_elements() * field.dtype.size for field in tf.nest.flatten(spec))
-    return max(1, min(BLOCK, BLOCK_BYTES // max(size, 1)))
