@@ -48,10 +48,11 @@ def run(recipe, options=Options(), name='run', note=None):
                         f'Received: num_workers={options.num_workers}')
 
     # 2. The devices. TensorFlow is imported only here, so that --help and a mistyped flag answer at once.
-    with cli.quiet_tensorflow():
+    with cli.quiet_tensorflow(options):
         from strategies import selection
         from training import randomness
-    devices = selection.select(options.strategy, options.virtual_devices, options.tpu, options.runtime)
+    devices = selection.select(options.strategy, options.virtual_devices, options.tpu, options.runtime,
+                               options.process)
     deterministic = randomness.make_deterministic(devices.kernels, options.deterministic)
 
     try:

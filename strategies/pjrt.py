@@ -6,8 +6,8 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from errors import RunError, UserError
-from strategies import cluster, doctor, gpu
+from errors import RunError, UserError, quiet_stdout
+from strategies import cluster, doctor, gpu, hosts
 from strategies.preflight.replicas import ProgramReplicas
 from strategies.selection import Devices
 
@@ -35,7 +35,7 @@ class PjrtDevices(Devices):
     @property
     def errors(self):
         import jax
-        return (jax.errors.JaxRuntimeError,)
+        return (jax.errors.JaxRuntimeError, *([ValueError] if self.workers > 1 else []))      # Gloo's
 
     @property
     def on_all(self):
@@ -81,28 +81,45 @@ class PjrtDevices(Devices):
         return np.asarray(multihost_utils.broadcast_one_to_all(here)).tobytes()
 
 
-def select(strategy, virtual_devices=0, tpu='', found='asked for'):
+def select(strategy, virtual_devices=0, tpu='', found='asked for', process=None):
     """PjrtDevices of all that jax sees, on all hosts of a cluster.
 
     Args:
         strategy: tpu, gpu, cpu, or auto, the first of these that is there. virtual_devices: devices into which a CPU is
-            split. tpu: '' or 'local'.
+            split. tpu: '' or 'local'. process: as of `find`.
 
     Raises:
         UserError: jax is missing, or sees no such device; or an argument is tf.distribute's.
+        RunError: another worker does not come, or is lost.
     """
     if strategy == 'auto':
         machine = doctor.look()
         strategy = 'tpu' if machine.has_tpu else 'gpu' if machine.nvidia_gpus else 'cpu'
     _check(strategy, virtual_devices, tpu)
     tf.config.set_visible_devices([], 'GPU')      # they are jax's; TensorFlow would reserve their memory
-    devices = sorted(_open(strategy, virtual_devices), key=lambda device: (device.process_index, device.id))
+    found_devices = _open(strategy, virtual_devices, find(strategy, process))
+    devices = sorted(found_devices, key=lambda device: (device.process_index, device.id))
     import jax
     kinds = ', '.join(sorted({device.device_kind for device in devices}))
     return PjrtDevices(strategy, strategy, f'{found}; {len(devices)} x {kinds}, driven by jax {jax.__version__}',
                        ProgramReplicas(len(devices)), workers=jax.process_count(), is_chief=jax.process_index() == 0,
                        bfloat16=strategy == 'gpu' and _have_bfloat16(devices),
                        mesh=jax.sharding.Mesh(np.array(devices), ('replica',)))
+
+
+def find(strategy, process=None):
+    """Where this process is among several: (address of process 0, how many, its number), or () where jax finds that.
+
+    Returns None if it is alone. process: the same, by flags; they and TF_CONFIG exclude each other, and both go before
+    what jax finds: Open MPI's processes, and the hosts of a TPU slice.
+    """
+    if process and 'TF_CONFIG' in os.environ:
+        raise UserError('`coordinator_address` names a cluster, but so does TF_CONFIG. Received: coordinator_address='
+                        f'{process[0]}, TF_CONFIG={os.environ["TF_CONFIG"]!r}')
+    place = process or (cluster.size() and (cluster.hosts()[0], cluster.size(), cluster.rank()))
+    if place:
+        return place if place[1] > 1 else None
+    return () if hosts.of_open_mpi() > 1 or strategy == 'tpu' and hosts.of_tpu_slice() > 1 else None
 
 
 def _check(strategy, virtual_devices, tpu):
@@ -117,26 +134,24 @@ def _check(strategy, virtual_devices, tpu):
         raise UserError(f'`tpu` with runtime pjrt must be local. Received: tpu={tpu!r}')
 
 
-def _open(strategy, virtual_devices):
-    """All devices of a kind, on all hosts."""
-    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+def _open(strategy, virtual_devices, place):
+    """All devices of a kind, on all hosts. place: as `find` returns."""
     platform = PLATFORMS[strategy]
     _add_flag({'cpu': f'--xla_force_host_platform_device_count={virtual_devices}' if virtual_devices else '',
                'gpu': '--xla_gpu_deterministic_ops=true', 'tpu': ''}[strategy])
-    try:
-        import jax
-        import jax.export
-        jax.P, jax.shard_map, jax.distributed.is_initialized      # of 0.8 and newer
-    except (ImportError, AttributeError) as error:
-        raise UserError(f'`runtime` pjrt needs jax, 0.8 or newer: {INSTALL[strategy]}. '
-                        f'Received: runtime=pjrt ({error})') from None
+    jax = _import(strategy)
     jax.config.update('jax_enable_x64', True)      # step numbers and random keys are of 64 bits
     jax.config.update('jax_platforms', platform if platform == 'cpu' else f'{platform},cpu')
-    if cluster.size() > 1 and not jax.distributed.is_initialized():
-        _join(jax)
+    if place is not None and hosts.is_alone():
+        hosts.join(jax, place)
     try:
-        devices = jax.devices(platform)
-    except RuntimeError as error:
+        with quiet_stdout():      # Gloo's notes on its connections
+            devices = jax.devices(platform)
+            _connect(jax)
+    except (RuntimeError, ValueError) as error:
+        if hosts.is_loss(error):
+            hosts.claim_last_words()
+            raise RunError(hosts.LOST) from None
         raise UserError(f'`runtime` pjrt finds no {strategy.upper()}: {_first_words(error)}. With one: '
                         f'{INSTALL[strategy]}. Received: strategy={strategy}, runtime=pjrt') from None
     if virtual_devices and len(jax.local_devices()) != virtual_devices:      # fixed at jax's first use
@@ -145,17 +160,29 @@ def _open(strategy, virtual_devices):
     return devices
 
 
+def _import(strategy):
+    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+    try:
+        import jax
+        import jax.export
+        jax.P, jax.shard_map, jax.distributed.is_initialized      # of 0.8 and newer
+    except (ImportError, AttributeError) as error:
+        raise UserError(f'`runtime` pjrt needs jax, 0.8 or newer: {INSTALL[strategy]}. '
+                        f'Received: runtime=pjrt ({error})') from None
+    return jax
+
+
+def _connect(jax):
+    """Lets every process meet every other, in each of the ways in which they will."""
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+        multihost_utils.broadcast_one_to_all(np.int64(0))
+        multihost_utils.process_allgather(np.int64(0))
+
+
 def _add_flag(flag):
     flags = os.environ.get('XLA_FLAGS', '').split()
     os.environ['XLA_FLAGS'] = ' '.join([*flags, flag] if flag and flag not in flags else flags)
-
-
-def _join(jax):
-    """Joins the cluster that TF_CONFIG or Slurm names; its first worker coordinates."""
-    try:
-        jax.distributed.initialize(cluster.hosts()[0], cluster.size(), cluster.rank())
-    except RuntimeError as error:
-        raise RunError(f'no connection to the other workers, by {cluster.hosts()[0]}: {_first_words(error)}') from None
 
 
 def _have_bfloat16(devices):
