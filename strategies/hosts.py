@@ -38,8 +38,12 @@ _last_words = threading.Lock()   # whoever holds it says the last line
 def may_be_several(process):
     """Whether the environment, or `process`, as of strategies.pjrt.find, names other processes."""
     tasks = int(os.environ.get('SLURM_STEP_NUM_TASKS', '1'))
-    return bool(process or 'TF_CONFIG' in os.environ or tasks > 1 or of_open_mpi() > 1
-                or doctor.look().has_tpu and of_tpu_slice() > 1)
+    return bool(process or 'TF_CONFIG' in os.environ or tasks > 1 or known_to_jax('tpu'))
+
+
+def known_to_jax(strategy):
+    """Whether jax finds several processes by itself: those of Open MPI, or the hosts of the TPU that is used."""
+    return of_open_mpi() > 1 or strategy == 'tpu' and doctor.look().has_tpu and of_tpu_slice() > 1
 
 
 def import_quiet_jax():

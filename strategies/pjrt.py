@@ -119,13 +119,13 @@ def find(strategy, process=None):
     place = process or (cluster.size() and (cluster.hosts()[0], cluster.size(), cluster.rank()))
     if place:
         return place if place[1] > 1 else None
-    return () if hosts.of_open_mpi() > 1 or strategy == 'tpu' and hosts.of_tpu_slice() > 1 else None
+    return () if hosts.known_to_jax(strategy) else None
 
 
 def _check(strategy, virtual_devices, tpu):
     if strategy == 'multiworker':
         raise UserError('`strategy` multiworker is that of runtime tensorflow; with runtime pjrt several hosts are '
-                        'found beside cpu, gpu and tpu, by TF_CONFIG or Slurm. '
+                        'found beside cpu, gpu and tpu, see docs/devices.md. '
                         'Received: strategy=multiworker, runtime=pjrt')
     if virtual_devices and strategy != 'cpu':
         raise UserError('`virtual_devices` with runtime pjrt is for the CPU. Received: '
