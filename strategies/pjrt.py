@@ -97,8 +97,7 @@ def select(strategy, virtual_devices=0, tpu='', found='asked for', process=None)
         strategy = 'tpu' if machine.has_tpu else 'gpu' if machine.nvidia_gpus else 'cpu'
     _check(strategy, virtual_devices, tpu)
     tf.config.set_visible_devices([], 'GPU')      # they are jax's; TensorFlow would reserve their memory
-    found_devices = _open(strategy, virtual_devices, find(strategy, process))
-    devices = sorted(found_devices, key=lambda device: (device.process_index, device.id))
+    devices = _open(strategy, virtual_devices, find(strategy, process))
     import jax
     kinds = ', '.join(sorted({device.device_kind for device in devices}))
     return PjrtDevices(strategy, strategy, f'{found}; {len(devices)} x {kinds}, driven by jax {jax.__version__}',
@@ -135,7 +134,7 @@ def _check(strategy, virtual_devices, tpu):
 
 
 def _open(strategy, virtual_devices, place):
-    """All devices of a kind, on all hosts. place: as `find` returns."""
+    """All devices of a kind, those of a host side by side. place: as `find` returns."""
     platform = PLATFORMS[strategy]
     _add_flag({'cpu': f'--xla_force_host_platform_device_count={virtual_devices}' if virtual_devices else '',
                'gpu': '--xla_gpu_deterministic_ops=true', 'tpu': ''}[strategy])
@@ -146,8 +145,8 @@ def _open(strategy, virtual_devices, place):
         hosts.join(jax, place)
     try:
         with quiet_stdout():      # Gloo's notes on its connections
-            devices = jax.devices(platform)
-            _connect(jax)
+            devices = sorted(jax.devices(platform), key=lambda device: (device.process_index, device.id))
+            _connect(jax, devices)
     except (RuntimeError, ValueError) as error:
         if hosts.is_loss(error):
             hosts.claim_last_words()
@@ -172,12 +171,16 @@ def _import(strategy):
     return jax
 
 
-def _connect(jax):
-    """Lets every process meet every other, in each of the ways in which they will."""
+def _connect(jax, devices):
+    """Lets all processes meet, and all devices, in each of the ways in which they will."""
     if jax.process_count() > 1:
         from jax.experimental import multihost_utils
         multihost_utils.broadcast_one_to_all(np.int64(0))
         multihost_utils.process_allgather(np.int64(0))
+        mesh, ones = jax.sharding.Mesh(np.array(devices), ('replica',)), np.ones([len(devices)])
+        everywhere, split = (jax.sharding.NamedSharding(mesh, jax.P(*axes)) for axes in ((), ('replica',)))
+        array = jax.make_array_from_callback(ones.shape, split, lambda index: ones[index])
+        jax.jit(jax.numpy.sum, out_shardings=everywhere)(array).block_until_ready()
 
 
 def _add_flag(flag):
