@@ -54,7 +54,7 @@ def import_quiet_jax():
     level = os.environ['TF_CPP_MIN_LOG_LEVEL']
     os.environ['TF_CPP_MIN_LOG_LEVEL'] = '4'
     with contextlib.suppress(ImportError):
-        import jax      # noqa: F401
+        import jax  # noqa: F401
     os.environ['TF_CPP_MIN_LOG_LEVEL'] = level
 
 
@@ -202,7 +202,7 @@ def _aborted(number):
 
 def _is_whole():
     """Whether the coordinator still answers this process, so that nobody is lost."""
-    from jax._src import distributed      # jax has no public way to ask
+    from jax._src import distributed  # jax has no public way to ask
     answers = []
 
     def ask():

@@ -162,9 +162,10 @@ def test_a_worker_of_slurm_that_hangs_ends_the_chief_with_one_line(tmp_path):
 
 @pytest.mark.slow
 def test_the_launcher_says_which_worker_was_lost(tmp_path):
+    command = ['train.py', *MLP, '--steps=1000000', '--num_workers=2', '--virtual_devices=2',
+               f'--workdir={tmp_path / "run"}']
     with open(tmp_path / 'out', 'w') as out, open(tmp_path / 'err', 'w') as err:
-        launcher = subprocess.Popen([sys.executable, 'train.py', *MLP, '--steps=1000000', '--num_workers=2',
-                                     '--virtual_devices=2', f'--workdir={tmp_path / "run"}'], cwd=ROOT, env=clean_environment(), stdout=out,
+        launcher = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=clean_environment(), stdout=out,
                                     stderr=err)
     try:
         wait_for_checkpoint(tmp_path / 'run', 50, [launcher])
