@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import textwrap
+import traceback
 
 from absl import app, flags, logging
 
@@ -18,7 +19,7 @@ from errors import FAILED, INTERRUPTED, PREEMPTED, USAGE, RunError, Stopped, Use
 from settings import Options
 from settings.datasets import DATASETS
 from settings.recipe import SECTIONS, Recipe, homes, not_a_field
-from strategies import tpu
+from strategies import hosts, tpu
 
 flags.disclaim_key_flags()      # flags defined here belong to the verb, whose --help shows them
 
@@ -29,7 +30,8 @@ SELECTORS = {
     'model': f'Model: {", ".join(SECTIONS["model"])}. Alone, it selects the default recipe of the model.',
     'task': f'Task: {", ".join(SECTIONS["task"])}. It selects among the recipes of the model.',
     'dataset': 'Dataset. It selects the recipe made for it, if there is one, and is read in any case.'}
-NO_PATHS = ('text', 'values', 'tpu')      # flags whose values may hold ://
+NO_PATHS = ('text', 'values', 'tpu', 'coordinator_address')      # flags whose values may hold ://
+DEVICES = ('strategy', 'virtual_devices', 'runtime', 'tpu', 'coordinator_address', 'num_processes', 'process_id')
 LIST = 'List of all models, tasks, recipes and datasets, and of the strategies that this machine can use.'
 
 
@@ -71,7 +73,7 @@ def run(main, define, recipe=False, arguments=False, of_run=None):
         except (flags.Error, ValueError) as error:      # a UserError is a ValueError
             _fail(' '.join(str(error).split()))
             sys.exit(USAGE)
-    app.run(lambda call: sys.exit(_guarded(call)), flags_parser=parse)
+    app.run(_end, flags_parser=parse)
 
 
 def _parse(argv, main, define, recipe, arguments, of_run):
@@ -183,7 +185,7 @@ def run_flags(devices=True):
     """The flags of every verb that reads a run. devices: also those that choose the devices."""
     flags.DEFINE_string('workdir', None, 'Folder of a run, made by train.py.')
     flags.DEFINE_string('checkpoint', 'newest', 'Checkpoint whose weights are used: newest, best, or a step.')
-    define_flags(Options, ('data_dir', 'strategy', 'virtual_devices', 'runtime', 'tpu') if devices else ('data_dir',))
+    define_flags(Options, (*DEVICES, 'data_dir') if devices else ('data_dir',))
 
 
 def _defined_by(define, *arguments):
@@ -247,6 +249,18 @@ def print_list():
         print(f'  {name:<26}{"yes" if can else "no"}: {reason}')
 
 
+def _end(call):
+    try:
+        code = _guarded(call)
+    except Exception:
+        if hosts.is_alone():
+            raise
+        traceback.print_exc()
+        code = FAILED
+    hosts.leave(code)
+    sys.exit(code)
+
+
 def _guarded(call):
     signal.signal(signal.SIGTERM, _stop)
     if not flags.FLAGS['verbosity'].present:
@@ -280,14 +294,16 @@ def _fail(message):
 
 
 @contextlib.contextmanager
-def quiet_tensorflow():
+def quiet_tensorflow(options=None):
     """Around the first import of TensorFlow, which reads the environment then.
 
-    Its C++ notes go nowhere, unless TF_CPP_MIN_LOG_LEVEL asks for them.
+    Its C++ notes go nowhere, unless TF_CPP_MIN_LOG_LEVEL asks for them. options: of a run that workers may share.
     """
     tpu.prepare_environment()
     if os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3') < '3':
         yield
         return
+    if options and options.runtime != 'tensorflow' and hosts.may_be_several(options.process):
+        hosts.import_quiet_jax()
     with quiet_stderr():      # written before absl's logging starts, so the level alone does not silence them
         yield

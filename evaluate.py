@@ -26,14 +26,15 @@ def main():
         check_field(Training, 'batch_size', args.batch_size)
     search = {name: args[name].value for name in SEARCH if args[name].present}
     Workdir(args.workdir).recipe().replace(**search)      # a mistake is told before TensorFlow is imported
-    with cli.quiet_tensorflow():
+    with cli.quiet_tensorflow(options):
         from data import pipeline
         from experiment import parts, trained
         from strategies import selection
         from training import randomness
     from training.evaluation import EvaluationStep
     from training.runtime import make_evaluator, make_state
-    devices = selection.select(options.strategy, options.virtual_devices, options.tpu, options.runtime)
+    devices = selection.select(options.strategy, options.virtual_devices, options.tpu, options.runtime,
+                               options.process)
     randomness.make_deterministic(devices.kernels)
     with devices.strategy.scope():
         recipe, dataset, task, model, step = trained.load(
@@ -42,7 +43,7 @@ def main():
     pipeline.per_replica(batch_size, devices.replicas)
     evaluate = make_evaluator(devices, make_state(devices, model), EvaluationStep(model, task),
                               *parts.evaluation_batches(task, source, batch_size))
-    with parts.data_errors(dataset):
+    with selection.worker_errors(devices), parts.data_errors(dataset):
         values = evaluate()
     print(json.dumps({'step': step, 'split': args.split, **values}, indent=2))
 

@@ -19,7 +19,7 @@ import cli
 from errors import UserError
 from experiment import weights
 from experiment.workdir import Workdir, default_workdir
-from settings import Options
+from settings import Options, Recipe
 from strategies import workers
 
 
@@ -48,10 +48,11 @@ def run(recipe, options=Options(), name='run', note=None):
                         f'Received: num_workers={options.num_workers}')
 
     # 2. The devices. TensorFlow is imported only here, so that --help and a mistyped flag answer at once.
-    with cli.quiet_tensorflow():
+    with cli.quiet_tensorflow(options):
         from strategies import selection
         from training import randomness
-    devices = selection.select(options.strategy, options.virtual_devices, options.tpu, options.runtime)
+    devices = selection.select(options.strategy, options.virtual_devices, options.tpu, options.runtime,
+                               options.process)
     deterministic = randomness.make_deterministic(devices.kernels, options.deterministic)
 
     try:
@@ -67,6 +68,8 @@ def _train(recipe, options, name, note, workdir, devices, deterministic):
 
     # 3. The data, and what its outputs mean.
     recipe = workdir.resumed_recipe(recipe).resolved(devices.hardware, devices.bfloat16)
+    if devices.workers > 1:      # only the chief's folder counts; the others may see an older state of it, or none
+        recipe = Recipe.from_json(devices.from_chief(recipe.to_json().encode()).decode())
     dataset, task = parts.open_data(recipe, options.data_dir, weights.tokenizer(recipe, workdir))
     batches = parts.Batches(recipe, dataset, task, devices.replicas)
 

@@ -2,6 +2,7 @@
 with `deterministic` off."""
 
 import dataclasses
+import re
 
 from settings.fields import Section, field
 from settings.training import STEPS
@@ -20,6 +21,13 @@ class Options(Section):
                                  'tensorflow, and pjrt where only jax can drive this machine\'s TPU.',
                          choices=('auto', 'tensorflow', 'pjrt'))
     tpu: str = field('', 'TPU to use: local, its name, or a grpc:// address; with --runtime=pjrt only local.')
+    coordinator_address: str = field('', 'Address, host:port, of the first of several processes that jax joins to one '
+                                         'run (--runtime=pjrt); the same in all of them. TF_CONFIG, Slurm, Open MPI '
+                                         'and TPU slices need none.')
+    num_processes: int = field(0, 'Number of processes that --coordinator_address joins. 0 joins none.', least=0,
+                               most=100_000)
+    process_id: int = field(-1, 'Number of this process among those that --coordinator_address joins, from 0. -1 joins '
+                                'none.', least=-1, most=100_000)
     data_dir: str = field('', 'Folder of datasets: of your own in the layouts of docs/data.md, and of TensorFlow '
                               'Datasets. Without it, the environment variable CONGRUENT_DATA.')
     jit: str = field('auto', 'Compilation of the step with XLA. auto compiles where that was measured to be faster.',
@@ -39,3 +47,21 @@ class Options(Section):
     nan_limit: int = field(25, 'Number of consecutive steps with a gradient that is not finite after which the run '
                                'ends. A float16 run begins with up to 15.', least=1, most=STEPS)
     export: bool = field(True, 'SavedModel in workdir/export/1 when training ends, in TensorFlow Serving\'s layout.')
+
+    @property
+    def process(self):
+        """(address of process 0, number of processes, number of this one) if flags say so, or None."""
+        return (self.coordinator_address, self.num_processes, self.process_id) if self.coordinator_address else None
+
+    def rules(self):
+        address = self.coordinator_address
+        together = 'is one of three, coordinator_address, num_processes and process_id, that are given together'
+        return [('coordinator_address', together, not address or self.num_processes and self.process_id >= 0),
+                ('num_processes', together, address or not self.num_processes),
+                ('process_id', together, address or self.process_id == -1),
+                ('coordinator_address', 'must be host:port', not address or re.fullmatch(r'[^\s/]+:\d{1,5}', address)),
+                ('process_id', f'must be below num_processes ({self.num_processes})',
+                 not address or self.process_id < self.num_processes),
+                ('coordinator_address', 'is of runtime pjrt', not address or self.runtime != 'tensorflow'),
+                ('num_workers', 'starts the processes of a cluster, and coordinator_address names one of another',
+                 not address or not self.num_workers)]

@@ -11,10 +11,9 @@ import os
 import tensorflow as tf
 
 from errors import RunError, UserError, lookup
-from strategies import cluster, diagnosis, doctor, gpu, jax_diagnosis
+from strategies import cluster, diagnosis, doctor, gpu, hosts, jax_diagnosis
 from strategies.tpu import bring_up
 
-LOST = 'UNAVAILABLE', 'ABORTED', 'CANCELLED', 'INTERNAL', 'DEADLINE_EXCEEDED'       # codes of jax's errors
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3      # of glibc's malloc.h
 
 
@@ -66,7 +65,7 @@ class Devices:
         return f'{self.name}, {count}: {self.reason}'
 
 
-def select(strategy='auto', virtual_devices=0, tpu='', runtime='auto'):
+def select(strategy='auto', virtual_devices=0, tpu='', runtime='auto', process=None):
     """Returns Devices.
 
     Args:
@@ -74,6 +73,7 @@ def select(strategy='auto', virtual_devices=0, tpu='', runtime='auto'):
         virtual_devices: N logical devices on this machine, to run N replicas without N chips; 0 is none.
         tpu: what TPUClusterResolver takes: 'local', a TPU's name or a grpc:// address. Empty: 'local'.
         runtime: auto, tensorflow or pjrt.
+        process: (address of process 0, number of processes, number of this one) among several that jax joins, or None.
 
     Raises:
         UserError: the hardware is not there, or the arguments do not fit together.
@@ -89,7 +89,10 @@ def select(strategy='auto', virtual_devices=0, tpu='', runtime='auto'):
         if runtime == 'pjrt' or runtime == 'auto' and _only_jax_drives(strategy, tpu):
             from strategies import pjrt
             return pjrt.select(strategy, virtual_devices, tpu, 'asked for' if runtime == 'pjrt' else
-                               'TensorFlow cannot drive this TPU, and jax can')
+                               'TensorFlow cannot drive this TPU, and jax can', process)
+        if process:
+            raise UserError('`coordinator_address` needs runtime pjrt; runtime tensorflow finds workers by TF_CONFIG. '
+                            f'Received: coordinator_address={process[0]}, runtime={runtime}')
         return chosen(virtual_devices, tpu)
     except RuntimeError as error:   # logical devices are fixed at TensorFlow's first use
         raise UserError(f'`strategy` must be selected before anything else uses TensorFlow: {error}') from error
@@ -97,20 +100,19 @@ def select(strategy='auto', virtual_devices=0, tpu='', runtime='auto'):
 
 @contextlib.contextmanager
 def worker_errors(devices):
-    """Turns what a runtime says when another worker dies, or hangs for 10 s, into one line."""
+    """Turns what a runtime says when another worker dies, or hangs for 10 s (20 s with jax), into one line."""
     lost = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError,
             tf.errors.DeadlineExceededError)
     try:
         yield
     except (*lost, *devices.errors) as error:
-        code = str(error).partition(':')[0]
-        if isinstance(error, devices.errors) and code == 'RESOURCE_EXHAUSTED':
+        if isinstance(error, devices.errors) and str(error).startswith('RESOURCE_EXHAUSTED:'):
             reason = ' '.join(str(error).split())[:200]
             raise RunError(f'the run does not fit the memory of a device: {reason}') from None
-        if devices.workers == 1 or isinstance(error, devices.errors) and code not in LOST:
+        if devices.workers == 1 or isinstance(error, devices.errors) and not hosts.is_loss(error):
             raise
-        raise RunError('another worker was lost, so that this one cannot continue; start all workers again, and the '
-                       f'run resumes from its newest checkpoint ({type(error).__name__})') from error
+        hosts.claim_last_words()
+        raise RunError(f'{hosts.LOST} ({type(error).__name__})') from error
 
 
 def _only_jax_drives(strategy, tpu):

@@ -13,7 +13,7 @@ ARROWS = {
     'data': 'draws errors', 'tasks': 'data draws errors', 'interpretability': 'errors models',
     'strategies': 'errors', 'training': 'draws errors strategies.graphs strategies.preflight',
     'experiment': 'data errors models settings strategies tasks training',
-    'cli': 'errors recipes settings strategies.selection strategies.tpu',
+    'cli': 'errors recipes settings strategies.hosts strategies.selection strategies.tpu',
     'train': 'cli errors experiment settings strategies training',
     'evaluate': 'cli data errors experiment settings strategies training',
     'export': 'cli errors experiment strategies', 'preflight': 'cli errors experiment settings strategies',
