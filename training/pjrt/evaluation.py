@@ -17,29 +17,37 @@ class PjrtEvaluator:
     def __init__(self, devices, state, step, dataset_fn, batches, source):
         self._devices, self._state, self._step = devices, state, step
         self._dataset_fn, self._batches, self._source = dataset_fn, batches, source
-        self._program, self._asked = None, ASKED if devices.workers > 1 else 1
+        self._slices, self._asked = None, ASKED if devices.workers > 1 else 1
 
     def __call__(self, flags=None):
         """Returns {name: value}. Raises Stopped where a flag was raised, on any host."""
-        if self._program is None:
-            self._lower()
+        if self._slices is None:
+            self._prepare()
         return collect(self._results(flags), self._step.task, self._source)
 
-    def _lower(self):
-        self._structure = []
+    def _prepare(self):
+        self._slices = self._dataset_fn(self._devices.input_context()).take(self._batches * self._devices.local)
+        specs, programs = self._slices.element_spec, self._state.evaluations
+        key = (self._step, *tf.nest.flatten(specs))      # splits have batches of one form, and share a program
+        if key not in programs:
+            programs[key] = self._lower(specs)
+        self._captured, self._launch, self._structure = programs[key]
+
+    def _lower(self, specs):
+        """(what the program reads, a function that launches it, the structure of what it returns)."""
+        structure = []
 
         def replica(*batch):
             outputs = self._devices.strategy.run(self._step, args=batch)
-            self._structure[:] = [tf.nest.map_structure(lambda t: 0, outputs)]
+            structure[:] = [tf.nest.map_structure(lambda t: 0, outputs)]
             return tf.nest.flatten(outputs)
-        self._program = lower(replica, *self._devices.element_spec(self._dataset_fn))
-        self._launch = launch_once(self._devices, self._program)
+        program = lower(replica, *specs)
+        return program.captured, launch_once(self._devices, program), structure[0]
 
     def _results(self, flags):
         """(totals, answers) of each batch, one behind the devices."""
-        slices = self._dataset_fn(self._devices.input_context()).take(self._batches * self._devices.local)
-        state, before = self._state.values(self._program.captured), None
-        for number, fields in enumerate(slices.batch(self._devices.local).prefetch(2)):
+        state, before = self._state.values(self._captured), None
+        for number, fields in enumerate(self._slices.batch(self._devices.local).prefetch(2)):
             if number % self._asked == 0:
                 self._stop_if_asked(flags)
             batch = [self._devices.put_block(field.numpy(), 1) for field in tf.nest.flatten(fields)]
@@ -52,7 +60,7 @@ class PjrtEvaluator:
 
     def _arrays(self, outputs):
         flat = [np.asarray(output.addressable_data(0)) for output in outputs]
-        return tf.nest.pack_sequence_as(self._structure[0], flat)
+        return tf.nest.pack_sequence_as(self._structure, flat)
 
     def _stop_if_asked(self, flags):
         if flags is None:
