@@ -30,20 +30,25 @@ def ends(tmp_path_factory):
     running = [subprocess.Popen([sys.executable, '-m', 'tests.pjrt_models', folder, *layouts], cwd=ROOT, text=True,
                                 env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
                for layouts in PROCESSES]
-    for process in running:
-        said, _ = process.communicate(timeout=900)
-        assert process.returncode == 0, said
+    try:
+        for process in running:
+            said, _ = process.communicate(timeout=900)
+            assert process.returncode == 0, said
+    finally:
+        for process in running:
+            process.terminate()      # where another one failed
     first, second = (dict(np.load(folder / f'2x2.{worker}.npz')) for worker in range(2))
     assert first.keys() == second.keys()
     for key, value in first.items():
         np.testing.assert_array_equal(second[key], value, err_msg=key)
-    return {layout: by_case(np.load(folder / f'{layout}.npz')) for process in PROCESSES[:1] for layout in process} | {
-        '2x2': by_case(first)}
+    found = {layout: by_case(dict(np.load(folder / f'{layout}.npz'))) for layout in PROCESSES[0]}
+    return found | {'2x2': by_case(first)}
 
 
 def by_case(arrays):
+    """{'case|key': array} -> {case: {key: array}}."""
     found = {}
-    for name, value in dict(arrays).items():
+    for name, value in arrays.items():
         case, _, key = name.partition('|')
         found.setdefault(case, {})[key] = value
     return found
