@@ -1,7 +1,7 @@
 """Runs on 1 to 8 replicas, for the equality tests: python -m tests.distributed WHAT DEVICES OUT [NAMES]
 
     WHAT      cases (one small model, many ways to train it) or models (those of the documents, on their data)
-    DEVICES   N virtual devices, or WxN: W workers of N devices each; pjrt:N the same by jax's runtime
+    DEVICES   N virtual devices, or WxN: W workers of N devices each
     OUT       folder; each worker writes what it has after each run to OUT/WORKER.npz
 
 A process for each, because a failed collective poisons its process, and logical devices are fixed at its start.
@@ -239,12 +239,10 @@ def collectives(trainer, dataset_fn):
 
 
 def main(what, where, out, *names):
-    runtime, _, devices = where.rpartition(':')
-    workers, _, local = devices.rpartition('x')
+    workers, _, local = where.rpartition('x')
     if workers and 'TF_CONFIG' not in os.environ:
         sys.exit(launch([sys.executable, '-m', 'tests.distributed', what, where, out, *names], int(workers)))
-    strategy = 'multiworker' if workers and not runtime else 'cpu'
-    devices = selection.select(strategy, int(local), runtime=runtime or 'auto')
+    devices = selection.select('multiworker' if workers else 'cpu', int(local))
     randomness.make_deterministic(devices.kernels)
     results = {'cases': cases, 'models': models}[what](devices, *names)
     pathlib.Path(out).mkdir(parents=True, exist_ok=True)

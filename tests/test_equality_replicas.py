@@ -36,7 +36,7 @@ def run(run_python, tmp_path_factory):
             folder = tmp_path_factory.mktemp('runs')
             run_python('-m', 'tests.distributed', what, devices, folder, *names)
             workers = [dict(np.load(file)) for file in sorted(folder.glob('*.npz'))]
-            assert len(workers) == (int(devices.rpartition(':')[2].split('x')[0]) if 'x' in devices else 1)
+            assert len(workers) == (int(devices.split('x')[0]) if 'x' in devices else 1)
             for other in workers[1:]:
                 for key, value in other.items():
                     np.testing.assert_array_equal(value, workers[0][key], err_msg=key)

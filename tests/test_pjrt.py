@@ -1,6 +1,9 @@
-"""The same run by jax's runtime: as many devices as asked for, ends where TensorFlow's does; E1, E2 and E7 hold in it.
+"""A run by jax's runtime as its user meets it: killed, resumed, moved to TensorFlow's and back, refused in one line.
 
     pytest -m slow tests/test_pjrt.py
+
+A start costs ten seconds, so that one run goes through all that may happen to it. That every model and task ends where
+TensorFlow's runtime does is in test_pjrt_models.py.
 """
 
 import importlib.util
@@ -16,46 +19,13 @@ import pytest
 from errors import PREEMPTED
 from strategies import doctor
 from tests.conftest import ROOT, clean_environment
-from tests.test_equality_replicas import EXACT, MAIN, SPOILT, TOLERANCE, difference, run  # noqa: F401
 from training.checkpoint import Checkpoints
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec('jax') is None, reason='needs pip install -e ".[tpu]"')
-MODELS = ['mlp', 'cnn', 'lstm', 'transformer', 'packed', 'regression', 'words']
-TRAIN = ['train.py', '--model=mlp', '--steps=60', '--augment=shift', '--ema=0.9', '--eval_every=20', '--log_every=10',
-         '--checkpoint_every=15', '--accumulate=4', '--noexport', '--strategy=cpu']
+STEPS = 120
+TRAIN = ['train.py', '--model=mlp', f'--steps={STEPS}', '--augment=shift', '--ema=0.9', '--eval_every=40',
+         '--log_every=10', '--checkpoint_every=15', '--accumulate=4', '--noexport', '--strategy=cpu']
 PJRT = ['--runtime=pjrt', '--virtual_devices=2']
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('devices', ['pjrt:1', 'pjrt:2', 'pjrt:8', 'pjrt:2x2'])
-def test_a_run_ends_where_that_of_tensorflow_does(run, measured, devices):  # noqa: F811
-    ours, theirs = run('cases', devices), run('cases', '1')
-    for case in (MAIN, EXACT, 'sgd', *SPOILT):
-        worst = difference(theirs[case], ours[case])
-        measured('E1, PJRT', case, devices, worst)
-        assert worst < TOLERANCE
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('devices', ['pjrt:2', 'pjrt:8', 'pjrt:2x2'])
-def test_micro_batches_have_the_same_bits_on_any_devices(run, devices):  # noqa: F811
-    one, many = run('cases', 'pjrt:1'), run('cases', devices)
-    assert difference(one[EXACT], many[EXACT]) == 0
-    evaluated = [key for key in one[EXACT] if key.startswith('evaluation/')]
-    assert len(evaluated) > 5
-    for key in evaluated:
-        np.testing.assert_array_equal(one[EXACT][key], many[EXACT][key], err_msg=key)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('model', MODELS)
-def test_each_model_ends_where_that_of_tensorflow_does(run, measured, model):  # noqa: F811
-    setting = f'{model}, 8 micro-batches'
-    ours, theirs = run('models', 'pjrt:2', '8 micro-batches')[setting], run('models', '1', '8 micro-batches')[setting]
-    worst = difference(theirs, ours)
-    measured('E1, PJRT', model, '2', worst)
-    # Other kernels round otherwise, which turns max-pooling's choice, or a ReLU of one token, now and then.
-    assert worst < (1e-3 if model in ('cnn', 'packed') else TOLERANCE)
 
 
 def results(folder):
@@ -71,49 +41,118 @@ def whole(run_python, tmp_path_factory):
 
 
 def kill(folder, number, *flags):
-    """Starts the run and sends it a signal once it has a checkpoint, before its end."""
+    """Starts the run, or goes on with it, and sends a signal once it has a new checkpoint, before its end."""
+    def newest():
+        return max(Checkpoints(folder / 'checkpoints').steps(), default=0)
+    before = newest()
     process = subprocess.Popen([sys.executable, *TRAIN, *flags, '--steps_per_call=1', f'--workdir={folder}'], cwd=ROOT,
-                               env=clean_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while process.poll() is None and not Checkpoints(folder / 'checkpoints').steps():
+                               env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    while process.poll() is None and newest() == before:
         time.sleep(0.02)
     process.send_signal(number)
-    assert process.wait(120) == (PREEMPTED if number == signal.SIGTERM else -number)
-    assert 0 < max(Checkpoints(folder / 'checkpoints').steps()) < 60 and not (folder / 'results.json').exists()
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == (PREEMPTED if number == signal.SIGTERM else -number)
+    assert f'resuming at step {before} ' in said if before else 'a new run of' in said
+    assert before < newest() < STEPS and not (folder / 'results.json').exists()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGTERM])
-def test_killed_and_resumed_equals_never_interrupted(whole, run_python, tmp_path, number):
-    kill(tmp_path / 'run', number, *PJRT)
-    done = run_python(*TRAIN, '--runtime=pjrt', '--virtual_devices=4', f'--workdir={tmp_path / "run"}')
-    assert 'resuming at step' in done.stdout
-    assert results(tmp_path / 'run')['weights_sha256'] == results(whole)['weights_sha256']
-    assert results(tmp_path / 'run')['eval'] == results(whole)['eval']
+def test_killed_and_resumed_equals_never_interrupted(whole, run_python, tmp_path):
+    """Bit for bit, on 2 devices, then 4, then those of 2 processes."""
+    folder = tmp_path / 'run'
+    kill(folder, signal.SIGKILL, *PJRT)
+    kill(folder, signal.SIGTERM, '--runtime=pjrt', '--virtual_devices=4')
+    done = run_python(*TRAIN, '--runtime=pjrt', '--num_workers=2', f'--workdir={folder}')
+    assert 'resuming at step' in done.stdout and results(folder)['workers'] == results(folder)['replicas'] == 2
+    for field in ('weights_sha256', 'eval', 'best', 'examples_seen'):
+        assert results(folder)[field] == results(whole)[field]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('first, then', [(PJRT, []), ([], PJRT)])
-def test_a_run_goes_from_one_runtime_to_the_other(whole, run_python, tmp_path, first, then):
-    kill(tmp_path / 'run', signal.SIGKILL, *first)
-    assert 'resuming at step' in run_python(*TRAIN, *then, f'--workdir={tmp_path / "run"}').stdout
-    one, other = (Checkpoints(folder / 'checkpoints').newest()[0] for folder in (whole, tmp_path / 'run'))
+def test_a_run_goes_from_one_runtime_to_the_other_and_back(whole, run_python, tmp_path):
+    folder = tmp_path / 'run'
+    kill(folder, signal.SIGKILL)
+    kill(folder, signal.SIGKILL, *PJRT)
+    assert 'resuming at step' in run_python(*TRAIN, f'--workdir={folder}').stdout
+    one, other = (Checkpoints(run / 'checkpoints').newest()[0] for run in (whole, folder))
     assert one.keys() == other.keys()
     for name, array in one.items():
         np.testing.assert_allclose(other[name], array, atol=1e-4 * max(np.abs(array).max(), 1e-3), err_msg=name)
-    assert results(tmp_path / 'run')['eval']['count'] == results(whole)['eval']['count'] == 360
+    assert results(folder)['eval']['count'] == results(whole)['eval']['count'] == 360
+    assert (results(folder)['runtime'], results(whole)['runtime']) == ('tensorflow', 'pjrt')
+
+
+@pytest.mark.slow
+def test_evaluate_takes_the_runtime(whole, run_python):
+    done = run_python('evaluate.py', f'--workdir={whole}', '--strategy=cpu', *PJRT)
+    values, trained = json.loads(done.stdout), results(whole)['eval']
+    assert (values['accuracy'], values['count']) == (trained['accuracy'], trained['count'])
+    assert values['loss'] == pytest.approx(trained['loss'], rel=1e-6)      # in one piece, not in micro-batches
+
+
+# train.run for each of these options, one after the other: a process for each would import TensorFlow each time.
+RUNS = '''
+import json, sys
+import recipes, train
+from errors import RunError, UserError
+from settings import Options
+fields, *runs = json.loads(sys.argv[1])
+recipe = recipes.load("mlp_digits")[1].replace(**fields)
+for options in runs:
+    try:
+        train.run(recipe, Options(**options))
+    except (RunError, UserError) as error:
+        print("error:", error, flush=True)
+    print("end of a run", flush=True)
+'''
+
+
+def lines_of(run_python, fields, runs):
+    """The lines that each run prints, its error the last."""
+    done = run_python('-c', RUNS, json.dumps([fields, *runs]))
+    return [said.splitlines() for said in done.stdout.split('end of a run\n')[:-1]]
+
+
+@pytest.mark.slow
+def test_gradients_that_are_not_finite_end_a_run_with_the_same_report(run_python, tmp_path):
+    """Step 0 makes weights of 1e17, and no gradient after it is finite."""
+    kinds = [(on_nan, runtime) for on_nan in ('skip', 'rollback') for runtime in ('tensorflow', 'pjrt')]
+    folders = [tmp_path / f'{on_nan}, {runtime}' for on_nan, runtime in kinds]
+    said = lines_of(run_python, {'optimizer': 'sgd', 'learning_rate': 1e20, 'steps': 20}, [
+        {'runtime': runtime, 'on_nan': on_nan, 'nan_limit': 5, 'strategy': 'cpu', 'export': False, 'steps_per_call': 7,
+         'workdir': str(folder)} for (on_nan, runtime), folder in zip(kinds, folders)])
+    said = [[line.replace(str(folder), '') for line in lines if line.startswith(('error', 'warning'))]
+            for lines, folder in zip(said, folders, strict=True)]
+    reports = [json.loads((folder / 'not_finite.json').read_text()) for folder in folders]
+    assert said[0] == said[1] and said[2] == said[3] and [len(said[0]), len(said[2])] == [1, 5]
+    assert reports[0] == reports[1] and reports[2] == reports[3]
+    assert all(set(report['gradient_norms'].values()) == {'nan'} for report in reports)
+
+
+CANNOT = [      # in this order: jax has 3 devices from the first on
+    ({'strategy': 'cpu', 'virtual_devices': 3}, '`batch_size` is the global batch and must be divisible by the '
+                                                'number of replicas'),
+    ({'strategy': 'cpu', 'virtual_devices': 2}, '`virtual_devices` must be chosen before anything else uses jax. '
+                                                'Received: virtual_devices=2'),
+    ({'strategy': 'cpu', 'deterministic': 'off'}, '`deterministic` off is for CPU and GPU by runtime tensorflow'),
+    ({'strategy': 'multiworker'}, '`strategy` multiworker is that of runtime tensorflow'),
+    ({'strategy': 'cpu', 'tpu': 'grpc://10.0.0.1:8470'}, '`tpu` names the TPU of strategy tpu or auto'),
+    ({'strategy': 'gpu', 'virtual_devices': 2}, '`virtual_devices` with runtime pjrt is for the CPU. Received: '),
+    ({'strategy': 'auto', 'tpu': 'mine'}, "`tpu` with runtime pjrt must be local. Received: tpu='mine'")]
+
+
+def test_what_cannot_be_is_one_line(run_python, tmp_path):
+    said = lines_of(run_python, {}, [{'runtime': 'pjrt', 'workdir': str(tmp_path / 'run'), **options}
+                                     for options, _ in CANNOT])
+    for (options, message), lines in zip(CANNOT, said, strict=True):
+        assert len(lines) == 1 and lines[0].startswith(f'error: {message}'), options
+    assert not (tmp_path / 'run').exists()
 
 
 @pytest.mark.parametrize('flags, message', [
     (['--strategy=gpu'], '`runtime` pjrt finds no GPU: '),
-    (['--strategy=multiworker'], '`strategy` multiworker is that of runtime tensorflow'),
-    (['--strategy=cpu', '--virtual_devices=3'], '`batch_size` is the global batch and must be divisible by the '
-                                                'number of replicas'),
-    (['--strategy=cpu', '--tpu=grpc://10.0.0.1:8470'], '`tpu` names the TPU of strategy tpu or auto'),
-    (['--strategy=gpu', '--virtual_devices=2'], '`virtual_devices` with runtime pjrt is for the CPU. Received: '),
-    (['--strategy=gpu', '--num_workers=2'], '`num_workers` needs strategy cpu, with runtime pjrt. Received: '),
-    (['--strategy=auto', '--tpu=mine'], "`tpu` with runtime pjrt must be local. Received: tpu='mine'"),
-    (['--strategy=cpu', '--deterministic=off'], '`deterministic` off is for CPU and GPU by runtime tensorflow')])
-def test_what_cannot_be_is_one_line(run_python, tmp_path, flags, message):
+    (['--strategy=gpu', '--num_workers=2'], '`num_workers` needs strategy cpu, with runtime pjrt. Received: ')])
+def test_a_flag_that_cannot_be_ends_the_command(run_python, tmp_path, flags, message):
     done = run_python('train.py', '--model=mlp', '--steps=2', '--runtime=pjrt', *flags,
                       f'--workdir={tmp_path / "run"}', check=False)
     assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1
@@ -155,39 +194,6 @@ def test_jax_is_named_where_it_is_missing(run_python, tmp_path):
                       f'--workdir={tmp_path / "run"}', check=False)
     assert done.returncode == 2
     assert done.stderr.startswith('error: `runtime` pjrt needs jax, 0.8 or newer: pip install jax.')
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('on_nan', ['skip', 'rollback'])
-def test_gradients_that_are_not_finite_end_a_run_with_the_same_report(run_python, tmp_path, on_nan):
-    """Step 0 makes weights of 1e17, and no gradient after it is finite."""
-    said, reports = [], []
-    for runtime in ('tensorflow', 'pjrt'):
-        folder = tmp_path / runtime
-        done = run_python('train.py', '--model=mlp', '--optimizer=sgd', '--learning_rate=1e20', '--steps=20',
-                          '--nan_limit=5', f'--on_nan={on_nan}', f'--runtime={runtime}', '--strategy=cpu', '--noexport',
-                          '--steps_per_call=7', f'--workdir={folder}', check=False)
-        assert done.returncode == 1
-        said.append([line.replace(str(folder), '') for line in done.stderr.splitlines()
-                     + [line for line in done.stdout.splitlines() if line.startswith('warning')]])
-        reports.append(json.loads((folder / 'not_finite.json').read_text()))
-    assert said[0] == said[1] and len(said[0]) == (5 if on_nan == 'rollback' else 1)
-    assert reports[0] == reports[1] and set(reports[0]['gradient_norms'].values()) == {'nan'}
-
-
-@pytest.mark.slow
-def test_evaluate_takes_the_runtime(whole, run_python):
-    done = run_python('evaluate.py', f'--workdir={whole}', '--strategy=cpu', *PJRT)
-    values, trained = json.loads(done.stdout), results(whole)['eval']
-    assert (values['accuracy'], values['count']) == (trained['accuracy'], trained['count'])
-    assert values['loss'] == pytest.approx(trained['loss'], rel=1e-6)      # in one piece, not in micro-batches
-
-
-@pytest.mark.slow
-def test_two_processes_train_together(whole, run_python, tmp_path):
-    run_python(*TRAIN, '--runtime=pjrt', '--num_workers=2', f'--workdir={tmp_path / "run"}')
-    assert results(tmp_path / 'run')['weights_sha256'] == results(whole)['weights_sha256']
-    assert results(tmp_path / 'run')['workers'] == 2
 
 
 def fingerprint(run_python, *flags):

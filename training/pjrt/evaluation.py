@@ -18,25 +18,32 @@ class PjrtEvaluator:
     def __init__(self, devices, state, step, dataset_fn, batches, source):
         self._devices, self._state, self._step = devices, state, step
         self._dataset_fn, self._batches, self._source = dataset_fn, batches, source
-        self._program, self._asked = None, ASKED if devices.workers > 1 else 1
+        self._slices, self._asked = None, ASKED if devices.workers > 1 else 1
 
     def __call__(self, flags=None):
         """Returns {name: value}. Raises Stopped where a flag was raised, on any host."""
-        if self._program is None:
-            self._lower()
+        if self._slices is None:
+            self._prepare()
         return collect(self._results(flags), self._step.task, self._source)
 
-    def _lower(self):
-        spec = self._devices.element_spec(self._dataset_fn)
-        lowered, self._structure = lowering.evaluation(self._devices.strategy, self._step, spec)
-        self._program = made_of(lowered)
-        self._launch = launch_once(self._devices.mesh, self._program)
+    def _prepare(self):
+        self._slices = self._dataset_fn(self._devices.input_context()).take(self._batches * self._devices.local)
+        specs, programs = self._slices.element_spec, self._state.evaluations
+        key = (self._step, *tf.nest.flatten(specs))      # splits have batches of one form, and share a program
+        if key not in programs:
+            programs[key] = self._lower(specs)
+        self._captured, self._launch, self._structure = programs[key]
+
+    def _lower(self, specs):
+        """(what the program reads, a function that launches it, the structure of what it returns)."""
+        lowered, structure = lowering.evaluation(self._devices.strategy, self._step, specs)
+        program = made_of(lowered)
+        return program.captured, launch_once(self._devices.mesh, program), structure
 
     def _results(self, flags):
         """(totals, answers) of each batch, one behind the devices."""
-        slices = self._dataset_fn(self._devices.input_context()).take(self._batches * self._devices.local)
-        state, before = self._state.values(self._program.captured), None
-        for number, fields in enumerate(slices.batch(self._devices.local).prefetch(2)):
+        state, before = self._state.values(self._captured), None
+        for number, fields in enumerate(self._slices.batch(self._devices.local).prefetch(2)):
             if number % self._asked == 0:
                 self._stop_if_asked(flags)
             batch = [self._devices.put_block(field.numpy(), 1) for field in tf.nest.flatten(fields)]

@@ -16,6 +16,7 @@ class PjrtState(TrainState):
         super().__init__(*arguments)
         self._sharding, self._arrays, self._newer, self._evaluates = devices.on_all, {}, set(), False
         self._others = {}      # what programs read beside the state
+        self.evaluations = {}      # the programs of PjrtEvaluators
         self._names = {id(variable): name for name, variable in self.variables.items()}
 
     # --- For programs ---

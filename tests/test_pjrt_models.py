@@ -1,0 +1,104 @@
+"""E1 by jax's runtime, for every model and task of the registry: devices and workers change nothing but rounding.
+
+    pytest -m slow tests/test_pjrt_models.py
+
+Runs of 50 steps, dropout on, are compared with TensorFlow's on one device: weights, averages, slots of the optimizer,
+totals, the evaluation, and the answers that it was computed from. tests/pjrt_models.py runs them.
+"""
+
+import importlib.util
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from settings.recipe import SECTIONS
+from tests.conftest import ROOT, clean_environment
+from tests.test_equality_replicas import EXACT, LOW_PRECISION, SPOILT, TOLERANCE, assert_skipped, difference
+
+pytestmark = [pytest.mark.slow,
+              pytest.mark.skipif(importlib.util.find_spec('jax') is None, reason='needs pip install -e ".[tpu]"')]
+PROCESSES = (('1', '2', '8', 'tensorflow'), ('2x2',))
+LAYOUTS = ('1', '2', '8', '2x2')
+
+
+@pytest.fixture(scope='module')
+def ends(tmp_path_factory):
+    """{layout: {case: {key: array}}}."""
+    folder = tmp_path_factory.mktemp('ends')
+    running = [subprocess.Popen([sys.executable, '-m', 'tests.pjrt_models', folder, *layouts], cwd=ROOT, text=True,
+                                env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+               for layouts in PROCESSES]
+    try:
+        for process in running:
+            said, _ = process.communicate(timeout=900)
+            assert process.returncode == 0, said
+    finally:
+        for process in running:
+            process.terminate()      # where another one failed
+    first, second = (dict(np.load(folder / f'2x2.{worker}.npz')) for worker in range(2))
+    assert first.keys() == second.keys()
+    for key, value in first.items():
+        np.testing.assert_array_equal(second[key], value, err_msg=key)
+    found = {layout: by_case(dict(np.load(folder / f'{layout}.npz'))) for layout in PROCESSES[0]}
+    return found | {'2x2': by_case(first)}
+
+
+def by_case(arrays):
+    """{'case|key': array} -> {case: {key: array}}."""
+    found = {}
+    for name, value in arrays.items():
+        case, _, key = name.partition('|')
+        found.setdefault(case, {})[key] = value
+    return found
+
+
+def cases_of(ends, layout):
+    """Cases that are models, not parts of the step."""
+    return [case for case, found in ends[layout].items() if 'total/loss' in found]
+
+
+def test_every_model_and_every_task_is_there(ends):
+    from tests.pjrt_models import CASES, MORE
+    assert {model for *_, model, _ in CASES.values()} == set(SECTIONS['model'])
+    assert {task for task, *_ in CASES.values()} == set(SECTIONS['task']) and set(MORE) < set(CASES)
+    for layout in LAYOUTS:
+        assert set(cases_of(ends, layout)) == {case for case in CASES if case not in MORE or layout == '2'}
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_each_model_ends_where_it_does_by_tensorflow(ends, measured, layout):
+    for case in cases_of(ends, layout):
+        worst = difference(ends['tensorflow'][case], ends[layout][case])
+        measured('E1, PJRT', case, layout, worst)
+        assert worst < TOLERANCE, case
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_each_model_is_evaluated_as_by_tensorflow(ends, layout):
+    answered = 0
+    for case in cases_of(ends, layout):
+        ours, theirs = ends[layout][case], ends['tensorflow'][case]
+        assert ours.keys() == theirs.keys() and ours['value/count'] == 11, case
+        for key in ours:
+            if key.startswith('answer/'):
+                answered += 1
+                assert len(np.unique(ours[key], axis=0)) > 1
+                np.testing.assert_array_equal(ours[key], theirs[key], err_msg=case)
+    assert answered
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_the_step_is_that_of_tensorflow(ends, measured, layout):
+    """Micro-batches have the same bits on any devices; a row that is not finite is skipped on all of them."""
+    for case in set(ends[layout]) - set(cases_of(ends, layout)):
+        worst = difference(ends['tensorflow'][case], ends[layout][case])
+        measured('E1, PJRT', case, layout, worst)
+        assert worst < (LOW_PRECISION if case == 'bfloat16' else TOLERANCE), case
+    assert_skipped(ends[layout][SPOILT[1]])
+    one, many = ends['1'][EXACT], ends[layout][EXACT]
+    evaluated = [key for key in one if key.startswith('evaluation/')]
+    assert len(evaluated) > 5 and one.keys() == many.keys()
+    for key in one:
+        np.testing.assert_array_equal(one[key], many[key], err_msg=key)
