@@ -48,6 +48,41 @@ class Text:
 
 
 @dataclasses.dataclass(frozen=True)
+class Boxes:
+    """float32 [most, 6]: x0, y0, x1, y1, class, ignored; one row per object of the image.
+
+    Corners are in pixels of the image, upright: x to the right, y down, 0 at its left and upper edge, x1 and y1 just
+    outside the object, so that its width is x1 - x0. Every box lies in its image and has an area. class: the number of
+    one of `names`. ignored: 1 for an object that is no target in training, and in evaluation neither has to be found
+    nor is wrong to find (COCO's `iscrowd`, Pascal VOC's `difficult`), else 0. Rows without an object, PADDING, come
+    last.
+
+    most: objects in the image that has most of them, at least 1.
+    """
+
+    PADDING = (0., 0., 0., 0., -1., 0.)
+    names: tuple
+    most: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Mask:
+    """uint8 [H, W]: the class of each pixel, the number of one of `names`; `void` where it has none.
+
+    shape: (H, W). A size that differs between examples is 0; such masks come as the bytes of PNG files, grey, 8 bits,
+    with the same numbers.
+    """
+
+    void = 255
+    names: tuple
+    shape: tuple
+
+    @property
+    def encoded(self):
+        return 0 in self.shape
+
+
+@dataclasses.dataclass(frozen=True)
 class Dataset:
     """Knows no model, no tokenizer that is trained, and no size that a model wants.
 

@@ -14,7 +14,7 @@ from PIL import Image as Picture
 
 import data
 from data import open_dataset
-from data.dataset import Image, Label, Number, Vector
+from data.dataset import Boxes, Image, Label, Mask, Number, Vector
 from data.pipeline import training_slices
 from data.sources import fashion_mnist, records
 from data.sources.number_words import chinese, english
@@ -77,6 +77,16 @@ def check_value(kind, values, size):
     assert len(values) == size
     if isinstance(kind, Image) and not kind.encoded:
         assert values.dtype == np.uint8 and values.shape[1:] == kind.shape
+    elif isinstance(kind, Boxes):
+        assert values.dtype == np.float32 and values.shape[1:] == (kind.most, 6)
+        is_box = values[..., 4] >= 0
+        boxes = values[is_box]
+        assert (boxes[:, 2] > boxes[:, 0]).all() and (boxes[:, 3] > boxes[:, 1]).all() and (boxes[:, :2] >= 0).all()
+        assert set(boxes[:, 4]) <= set(range(len(kind.names))) and set(boxes[:, 5]) <= {0, 1}
+        assert (values[~is_box] == kind.PADDING).all() and (np.diff(is_box.astype(int)) <= 0).all()
+    elif isinstance(kind, Mask):
+        assert values.dtype == np.uint8 and values.shape[1:] == kind.shape
+        assert set(np.unique(values)) <= {*range(len(kind.names)), kind.void}
     elif isinstance(kind, Label):
         assert values.ndim == 1 and values.min() >= 0 and values.max() < len(kind.names)
     elif isinstance(kind, Vector):
