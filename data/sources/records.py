@@ -16,9 +16,12 @@ BUFFER = 2 ** 16
 
 def open_records(paths):
     """Returns (number of records, function int64 [B] -> string [B])."""
-    if sum(tf.io.gfile.stat(path).length for path in paths) > IN_MEMORY:
-        return _on_disk(paths)
-    return _in_memory(paths)
+    return _in_memory(paths) if are_small(paths) else _on_disk(paths)
+
+
+def are_small(paths):
+    """Whether the records of these files are held in memory."""
+    return sum(tf.io.gfile.stat(path).length for path in paths) <= IN_MEMORY
 
 
 def _in_memory(paths):

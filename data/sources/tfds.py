@@ -6,6 +6,7 @@ A split that the dataset lacks is a fixed tenth of train (at most 5,000); splits
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import logging
 import os
@@ -16,14 +17,16 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from data.dataset import Dataset, Image, Label, Number, Text, Vector
+from data.dataset import Boxes, Dataset, Image, Label, Mask, Number, Text, Vector
 from data.inputs import image_files
 from data.inputs.images import fit
 from data.source import Subset, split_indices
-from data.sources.records import open_records
+from data.sources import tfds_objects
+from data.sources.records import are_small, open_records
 from errors import UserError
 
 CARVED = 5_000
+SOUGHT = 64     # examples among which one with a box is looked for
 RETRIES = 3     # TFDS's own number keeps a machine without a network waiting for minutes
 
 
@@ -36,21 +39,47 @@ class Unavailable(UserError):
 
 
 class PreparedSplit:
-    """A split as TFDS prepared it, read by index. fields: {name: kind of field}."""
+    """A split as TFDS prepared it, read by index.
+
+    keys, fields, parts: as `convert_fields` gives them.
+    """
 
     in_memory = False
 
-    def __init__(self, builder, split, keys, fields):
-        self.num_examples, self._records = open_records([str(path) for path in builder.info.splits[split].filepaths])
+    def __init__(self, builder, split, keys, fields, parts):
+        paths = [str(path) for path in builder.info.splits[split].filepaths]
+        self.num_examples, self._records = open_records(paths)
         name = f'{builder.info.full_name} {split} {self.num_examples}'          # the full name has the version
         self.fingerprint = hashlib.sha256(name.encode()).hexdigest()[:16]
-        self._keys, self._fields, self._features = keys, fields, builder.info.features
+        self._small = are_small(paths)
+        self._keys, self._fields, self._parts, self._features = keys, fields, parts, builder.info.features
 
     def gather(self, indices, fields=None):
         fields = {name: self._fields[name] for name in fields or self._fields}
-        specs = {self._keys[name]: self._stored(self._keys[name], field) for name, field in fields.items()}
+        specs = {}
+        for name, field in fields.items():
+            specs |= self._specs(self._keys[name], field)
         parsed = tf.io.parse_example(self._records(indices), specs)
-        return {name: self._decode(parsed[self._keys[name]], field) for name, field in fields.items()}
+        return {name: self._decode(parsed, self._keys[name], field) for name, field in fields.items()}
+
+    def most_boxes(self, name):
+        """How many boxes a field has in the image that has most; its own `most` if the images are not in memory."""
+        if not self._small:
+            return self._fields[name].most
+        batches = tf.data.Dataset.range(self.num_examples).batch(1024).map(self._records)
+        return tfds_objects.most_boxes(batches, self._keys[name], self._parts[self._keys[name]])
+
+    def _specs(self, key, field):
+        """{key in a tf.train.Example: how it is stored} of what a field is decoded from."""
+        if not isinstance(field, Boxes):
+            return {key: self._stored(key, field)}
+        return {**tfds_objects.boxes_specs(key, self._parts[key]),
+                self._keys[self._image()]: tf.io.FixedLenFeature([], tf.string)}
+
+    def _image(self):
+        """The name of the field of images that boxes are shares of."""
+        images = [name for name, field in self._fields.items() if isinstance(field, Image)]
+        return 'image' if 'image' in images else images[0]
 
     def _stored(self, key, field):
         """How TFDS writes a feature into a tf.train.Example: numbers as int64 or float32, anything else as bytes."""
@@ -59,7 +88,16 @@ class PreparedSplit:
         whole = np.issubdtype(self._features[key].np_dtype, np.integer)
         return tf.io.FixedLenFeature(self._features[key].shape, tf.int64 if whole else tf.float32)
 
-    def _decode(self, values, field):
+    def _decode(self, parsed, key, field):
+        if isinstance(field, Boxes):
+            image = self._image()
+            sizes = tfds_objects.image_sizes(parsed[self._keys[image]], self._fields[image])
+            boxes = tfds_objects.decode_boxes(parsed, key, self._parts[key], field, sizes)
+            return tf.ensure_shape(boxes, [parsed[self._keys[image]].shape[0], field.most, 6])
+        values = parsed[key]
+        if isinstance(field, Mask):
+            masks = tfds_objects.decode_masks(values, self._parts[key], field)
+            return tf.ensure_shape(masks, [values.shape[0], *masks.shape[1:]])
         if isinstance(field, (Label, Number, Vector)):
             return tf.cast(values, tf.int32 if isinstance(field, Label) else tf.float32)
         if not isinstance(field, Image) or field.encoded:
@@ -78,24 +116,31 @@ class PreparedSplit:
 def open_tfds(name, data_dir=None, tried=''):
     """tried: what the caller has looked for already, for the message."""
     builder = _builder(name, data_dir)
-    keys, fields = convert_fields(builder.info)
-    sources = _prepared(builder, lambda split: PreparedSplit(builder, split, keys, fields), tried)
-    return Dataset(name, *_three_splits(sources), fields=fields, origin=f'TensorFlow Datasets in {builder.data_dir}')
+    keys, fields, parts = convert_fields(builder.info)
+    sources = _prepared(builder, lambda split: PreparedSplit(builder, split, keys, fields, parts), tried)
+    for boxes in [name for name, field in fields.items() if isinstance(field, Boxes)]:
+        most = max(1, *(source.most_boxes(boxes) for source in sources.values()))
+        fields[boxes] = dataclasses.replace(fields[boxes], most=most)      # of all splits, which share `fields`
+    return Dataset(name, *_three_splits(sources, fields), fields=fields,
+                   origin=f'TensorFlow Datasets in {builder.data_dir}')
 
 
 def convert_fields(info):
-    """({our name: TFDS's key}, {our name: kind of field}) of all features that there is a kind for.
+    """({our name: TFDS's key}, {our name: kind of field}, {key: what tfds_objects needs to decode boxes or a mask}) of
+    all features that there is a kind for.
 
     A pair that TFDS calls supervised gets the names source and target where both are texts (translations); any other
     field keeps TFDS's name.
     """
     import tensorflow_datasets as tfds
-    features, keys, fields = info.features, {}, {}
+    features, keys, fields, parts = info.features, {}, {}, {}
     pair = info.supervised_keys or ()
     translation = isinstance(features, tfds.features.Translation) and len(pair) == 2
     for key, feature in features.items() if hasattr(features, 'items') else ():
         if translation and key in pair:
             name, field = ('source', 'target')[pair.index(key)], Text(key)
+        elif found := tfds_objects.boxes_field(feature) or tfds_objects.mask_field(info.name, key, feature):
+            name, (field, parts[key]) = key, found
         elif isinstance(feature, tfds.features.Image) and feature.np_dtype == np.uint8 and len(feature.shape) == 3:
             name, field = key, Image(tuple(size or 0 for size in feature.shape[:2]) + (feature.shape[2] or 3,))
         elif isinstance(feature, tfds.features.ClassLabel):
@@ -107,7 +152,9 @@ def convert_fields(info):
         else:
             continue
         keys[name], fields[name] = key, field
-    return keys, fields
+    if not any(isinstance(field, Image) for field in fields.values()):      # then nothing gives the size of boxes
+        fields = {name: field for name, field in fields.items() if not isinstance(field, Boxes)}
+    return keys, fields, parts
 
 
 def _is_number(feature):
@@ -160,11 +207,11 @@ def _download_and_prepare(builder):
         builder.info.read_from_directory(builder.data_dir)
 
 
-def _three_splits(sources):
+def _three_splits(sources, fields):
     if 'train' not in sources:
         raise UserError(f'`dataset` must have a split train. Received: {", ".join(sources) or "none"}')
     train, held_out = sources['train'], {name: sources.get(name) for name in ('validation', 'test')}
-    if held_out['test'] and _is_secret(held_out['test']):
+    if held_out['test'] and _is_secret(held_out['test'], fields):
         held_out['test'] = None
     tenth = max(1, min(train.num_examples // 10, CARVED))
     sizes = [0 if source else tenth for source in held_out.values()]
@@ -173,8 +220,12 @@ def _three_splits(sources):
             *(source or Subset(train, part) for source, part in zip(held_out.values(), carved)))
 
 
-def _is_secret(test):
-    """imagenet2012 and glue keep their test labels secret: all are -1."""
+def _is_secret(test, fields):
+    """imagenet2012 and glue keep their test labels secret: all are -1. coco and voc/2012 give no boxes."""
+    boxes = [name for name, field in fields.items() if isinstance(field, Boxes)]
+    if boxes:
+        some = test.gather(tf.range(min(test.num_examples, SOUGHT), dtype=tf.int64), boxes)
+        return not any(tf.reduce_any(values[..., 4] >= 0) for values in some.values())
     return tf.reduce_any(test.gather(tf.range(1, dtype=tf.int64)).get('label', 0) < 0)
 
 
