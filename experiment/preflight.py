@@ -154,9 +154,10 @@ class _Steps:
         evaluation = made_of(lowered)
         program = compiler.compile(launch_once(mesh, evaluation), launch.block_shapes(spec, 1, mesh), (),
                                    launch.state_shapes(evaluation.captured, mesh))
-        # What it does not read lies there all the same: the optimizer's slots, and a block of the training's batches.
+        # What it does not read lies there all the same: the optimizer's slots, and blocks of the training.
         known, read = self.known_memory(), sum(_bytes(v) for v in evaluation.captured)
-        resident = known['weights'] + known['optimizer'] - read + known['batches'] // launch.BLOCKS
+        ahead = known['batches'] // launch.BLOCKS * launch.BLOCKS_AHEAD
+        resident = known['weights'] + known['optimizer'] - read + ahead
         needed = program.memory + resident
         _fit(needed, self._topology)
         return {'compiles': True, 'memory_bytes': needed, 'compile_seconds': program.seconds}

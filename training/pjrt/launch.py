@@ -6,8 +6,9 @@ import tensorflow as tf
 
 BLOCK = 16                   # at most: steps whose batches are sent together
 BLOCK_BYTES = 64 * 2 ** 20   # at most: per host
-# On the devices at once: the block of the launch that runs, of the one that waits for it, and the one being sent.
-BLOCKS = 3
+# On the devices at once: the blocks of the launch that runs, of the one that waits for it, of the one after, and the
+# one being sent; the last two also between launches.
+BLOCKS, BLOCKS_AHEAD = 4, 2
 
 
 class Launch:
