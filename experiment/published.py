@@ -9,12 +9,15 @@ import pathlib
 import shutil
 
 import numpy as np
+import safetensors
 import safetensors.numpy
 
 from errors import RunError, UserError
 from training.files import write_atomically
 
 FILE, INDEX = 'model.safetensors', 'model.safetensors.index.json'
+DTYPES = {'F64': '<f8', 'F32': '<f4', 'F16': '<f2', 'I64': '<i8', 'I32': '<i4', 'I16': '<i2', 'I8': '<i1', 'U8': '<u1',
+          'BOOL': '?'}
 DESCRIPTIONS = ('config.json', 'preprocessor_config.json')
 
 
@@ -22,7 +25,9 @@ def is_published(path):
     """Whether a path is such a file or folder, and not a run's."""
     path = pathlib.Path(path)
     try:
-        return path.suffix == '.safetensors' and path.is_file() or any((path / name).is_file() for name in (FILE, INDEX))
+        if path.suffix == '.safetensors':
+            return path.is_file()
+        return any((path / name).is_file() for name in (FILE, INDEX))
     except ValueError:      # a zero byte
         return False
 
@@ -92,7 +97,7 @@ def _replace(folder, files):
 
 
 def _module(kind):
-    from models import PUBLISHED        # Keras, which the verbs import after their flags
+    from models import PUBLISHED  # Keras, which the verbs import after their flags
     return PUBLISHED.get(kind)
 
 
@@ -114,12 +119,19 @@ def _read(path):
 
 def _arrays(file):
     try:
-        arrays = safetensors.numpy.load(file.read_bytes())
+        return {name: _array(**tensor) for name, tensor in safetensors.deserialize(file.read_bytes())}
     except OSError as error:
         raise ValueError(f'{file.name} cannot be read ({error.strerror})') from None
-    except Exception as error:      # safetensors' own, and those of numbers that NumPy has not
+    except Exception as error:      # safetensors' own, and a dtype of 8 bits
         raise ValueError(f'{file.name} cannot be read ({" ".join(str(error).split())[:100]})') from None
-    return {name: array.astype(np.float32) if array.dtype.kind in 'fV' else array for name, array in arrays.items()}
+
+
+def _array(dtype, shape, data):
+    """A tensor of a file; what has a fraction becomes float32, of which NumPy has no half called BF16."""
+    if dtype == 'BF16':
+        return (np.frombuffer(data, '<u2').astype(np.uint32) << 16).view(np.float32).reshape(shape)
+    array = np.frombuffer(data, DTYPES[dtype]).reshape(shape)
+    return array.astype(np.float32) if array.dtype.kind == 'f' else array
 
 
 def _json(file):

@@ -56,7 +56,8 @@ class Names:
         missing = [path if path not in names else names[path][0] for path in shapes
                    if (path not in names or names[path][0] not in theirs) and not _is_head(path)]
         # The head of their model is left out where the last layers here are others.
-        taken = {name for name, _ in names.values()} | {name for path, (name, _) in self.table.items() if _is_head(path)}
+        head = {name for path, (name, _) in self.table.items() if _is_head(path)}
+        taken = {name for name, _ in names.values()} | head
         unused = [name for name in theirs if name not in taken and not name.endswith(self.ignored)]
         if missing or unused:
             raise ValueError(' and '.join([f'{_some(missing)} {_is(missing)} not there'] * bool(missing)
@@ -110,7 +111,7 @@ def _is_head(path):
 
 
 def _some(names):
-    shown = ', '.join(names[:SHOWN])
+    shown = ', '.join(sorted(names)[:SHOWN])
     return f'{shown} and {len(names) - SHOWN:,} more' if len(names) > SHOWN else shown
 
 

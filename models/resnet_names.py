@@ -1,4 +1,4 @@
-"""A ResNet's weights elsewhere: names in Hugging Face's files and in torchvision's, which are timm's too; config.json."""
+"""A ResNet's weights elsewhere: names in Hugging Face's files and in torchvision's, which are timm's; config.json."""
 
 from models.pretrained import AS_IS, CONVOLUTION, DENSE, Names
 from models.resnet import IMAGENET, SIZES
@@ -10,6 +10,7 @@ STAGES, CONVOLUTIONS = range(1, 5), range(1, 4)
 DEFAULTS = {'model_type': 'resnet', 'layer_type': 'bottleneck', 'depths': [3, 4, 6, 3], 'embedding_size': 64,
             'hidden_sizes': [256, 512, 1024, 2048], 'num_channels': 3, 'hidden_act': 'relu',
             'downsample_in_first_stage': False, 'downsample_in_bottleneck': False}
+UNCHANGED = (0., 0., 0.), (1., 1., 1.)      # mean and deviation where images stay in [0, 1]
 
 
 def _layer(ours, number, convolution, norm):
@@ -61,22 +62,23 @@ def check(described, shapes, options):
             there = theirs.get(name, DEFAULTS[name])
             if there != here:
                 raise ValueError(f'{name} is {there!r} in config.json, {here!r} here{_as_a_size(theirs)}')
-    images = described.get('preprocessor_config.json', {})
-    if images.get('do_normalize', 'image_mean' in images):
-        _check_normalise(images.get('image_mean'), images.get('image_std'), options['normalise'])
-    timm = theirs.get('pretrained_cfg', {})
-    if 'mean' in timm:
-        _check_normalise(timm['mean'], timm.get('std'), options['normalise'])
+    images, timm = described.get('preprocessor_config.json', {}), theirs.get('pretrained_cfg', {})
+    expected = [timm.get('mean'), timm.get('std')] if 'mean' in timm else [images.get('image_mean'),
+                                                                           images.get('image_std')]
+    if images.get('do_normalize') is False:
+        expected = UNCHANGED
+    if None not in expected and (name := _normalise(*expected)) != options['normalise']:
+        raise ValueError(f'its images need normalise={name}')
 
 
-def _check_normalise(mean, deviation, normalise):
-    mean, deviation = ([values] * 3 if isinstance(values, float) else values for values in (mean, deviation))
-    theirs = next((name for name, expected in {'imagenet': IMAGENET[3], 'none': ((0., 0., 0.), (1., 1., 1.))}.items()
-                   if _near(mean, expected[0]) and _near(deviation, expected[1])), None)
-    if theirs is None:
-        raise ValueError(f'its images are normalised by mean {mean} and deviation {deviation}, which is not implemented')
-    if theirs != normalise:
-        raise ValueError(f'its images need normalise={theirs}')
+def _normalise(mean, deviation):
+    """The value of `normalise` that gives images this mean and deviation."""
+    known = [*(('imagenet', *pair) for pair in IMAGENET.values()), ('none', *UNCHANGED)]
+    name = next((name for name, *pair in known if _near(mean, pair[0]) and _near(deviation, pair[1])), None)
+    if name is None:
+        raise ValueError(f'its images are normalised by mean {mean} and deviation {deviation}, which no value of '
+                         '`normalise` does')
+    return name
 
 
 def _near(values, others):

@@ -10,4 +10,4 @@ RECIPE = Recipe(
     model=ResNet(size='20'),
     task=Classification(),
     training=Training(batch_size=128, epochs=5, optimizer='sgd', learning_rate=0.1, momentum=0.9, nesterov=True,
-                      schedule='cosine', warmup_steps=100, weight_decay=1e-3, eval_every=2000))
+                      schedule='cosine', weight_decay=1e-3, eval_every=2000))

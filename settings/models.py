@@ -35,20 +35,10 @@ class LSTM(Model):
 
 
 @dataclass(frozen=True)
-class Transformer(Model):
-    kind = 'transformer'
-    size: str = field('tiny', 'Row of the size table.', choices=('tiny', 'small', 'base', 'big'))
-    dropout: float = field(None, 'Dropout rate. Without it, that of the size.', least=0, below=1)
-    norm: str = field('pre', 'Position of LayerNorm: pre (before each sub-layer) or post (after it, as in the paper).',
-                      choices=('pre', 'post'))
-    share_embeddings: bool = field(False, 'One embedding table shared by source, target and logits.')
-
-
-@dataclass(frozen=True)
 class ResNet(Model):
     kind = 'resnet'
-    size: str = field('20', 'Row of the size table: 20 to 56 for images as small as CIFAR\'s, 18 to 152 for ImageNet\'s.',
-                      choices=('20', '32', '44', '56', '18', '34', '50', '101', '152'))
+    size: str = field('20', 'Row of the size table: 20, 32, 44, 56 for images as small as CIFAR\'s; the others for '
+                            'ImageNet\'s.', choices=('20', '32', '44', '56', '18', '34', '50', '101', '152'))
     width: int = field(0, 'Channels inside the blocks of the first stage. 0 means those of the size: 16 or 64.',
                        least=0, most=2 ** 12)
     norm: str = field('batch', 'Normalisation of activations: batch, over the global batch; or group, within each '
@@ -56,3 +46,13 @@ class ResNet(Model):
     normalise: str = field('imagenet', 'Normalisation of images inside the model: by the mean and deviation of '
                                        'ImageNet\'s, as weights from elsewhere expect; or none.',
                            choices=('imagenet', 'none'))
+
+
+@dataclass(frozen=True)
+class Transformer(Model):
+    kind = 'transformer'
+    size: str = field('tiny', 'Row of the size table.', choices=('tiny', 'small', 'base', 'big'))
+    dropout: float = field(None, 'Dropout rate. Without it, that of the size.', least=0, below=1)
+    norm: str = field('pre', 'Position of LayerNorm: pre (before each sub-layer) or post (after it, as in the paper).',
+                      choices=('pre', 'post'))
+    share_embeddings: bool = field(False, 'One embedding table shared by source, target and logits.')

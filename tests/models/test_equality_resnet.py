@@ -1,8 +1,9 @@
-"""E5: with the same weights our ResNet gives what Hugging Face's, torchvision's and timm's give, forwards and backwards;
-weights come in and go out byte for byte. Skipped where those packages are not installed: README.md, Start.
+"""E5: with the same weights our ResNet gives what Hugging Face's, torchvision's and timm's give, forwards and
+backwards; weights come in and go out byte for byte. Skipped where those packages are not installed: README.md, Start.
 """
 
 import json
+import os
 
 import keras
 import numpy as np
@@ -11,12 +12,13 @@ import safetensors.numpy
 import tensorflow as tf
 
 import models
-from errors import UserError
 from experiment import published
-from models.resnet_names import HUGGING_FACE, LAYOUTS
+from models.resnet import SIZES
+from models.resnet_names import LAYOUTS
 from settings import Classification, Images, Recipe, ResNet, Training
 
 torch = pytest.importorskip('torch', reason='PyTorch is not installed')
+os.environ['HF_HUB_OFFLINE'] = '1'      # nothing here may ask a hub
 WIDTH, OUTPUTS, SIDES = 8, 5, (45, 32)      # TensorFlow's 'same' is torch's padding of odd sides only
 HUGGING_FACE_LAYERS = {'18': ('basic', 1), '50': ('bottleneck', 4)}
 
@@ -41,7 +43,7 @@ def hugging_face(size, channels=3, width=WIDTH):
     torch.manual_seed(0)
     return random_statistics(transformers.ResNetForImageClassification(transformers.ResNetConfig(
         num_channels=channels, embedding_size=width, hidden_sizes=[times * width * 2 ** s for s in range(4)],
-        depths=list(models.resnet_names.SIZES[size].depths), layer_type=layer, num_labels=OUTPUTS)))
+        depths=list(SIZES[size].depths), layer_type=layer, num_labels=OUTPUTS)))
 
 
 def package(name):
@@ -96,7 +98,7 @@ def saved(model, folder):
 @pytest.mark.parametrize('theirs, size, width', MODELS)
 def test_logits_and_gradients_are_theirs(theirs, size, width, tmp_path, measured):
     torch_model = theirs(size)
-    model, *_ , layout = ours(size, width, saved(torch_model, tmp_path / 'saved'))
+    model, *_, layout = ours(size, width, saved(torch_model, tmp_path / 'saved'))
     rng = np.random.default_rng(0)
     images = rng.random((2, *SIDES, 3), np.float32)
     direction = rng.standard_normal((2, OUTPUTS)).astype('float32')
@@ -126,14 +128,43 @@ def test_logits_and_gradients_are_theirs(theirs, size, width, tmp_path, measured
 
 @pytest.mark.parametrize('size', HUGGING_FACE_LAYERS)
 def test_weights_of_hugging_face_come_back_byte_for_byte(size, tmp_path):
-    theirs = hugging_face(size)
-    theirs.save_pretrained(tmp_path / 'theirs')
+    hugging_face(size).save_pretrained(tmp_path / 'theirs')
     model, recipe, of_the_seed, layout = ours(size, WIDTH, tmp_path / 'theirs')
     assert (of_the_seed, layout) == ([], 'Hugging Face')
     published.write(tmp_path / 'back', recipe, model, {'input_shape': (*SIDES, 3)}, ())
-    before, after = (safetensors.numpy.load((tmp_path / name / 'model.safetensors').read_bytes())
-                     for name in ('theirs', 'back'))
-    assert before.keys() == after.keys()
-    for name, value in before.items():
-        assert (value.dtype, value.shape, value.tobytes()) == (after[name].dtype, after[name].shape,
-                                                               after[name].tobytes()), name
+    before, after = ((tmp_path / name / published.FILE).read_bytes() for name in ('theirs', 'back'))
+    assert before == after
+
+
+def test_hugging_face_reads_what_is_written_and_answers_the_same(tmp_path):
+    theirs = hugging_face('18')
+    model, recipe, *_ = ours('18', WIDTH, saved(theirs, tmp_path / 'saved'), normalise='imagenet')
+    published.write(tmp_path / 'out', recipe, model, {'input_shape': (*SIDES, 3)}, list('abcde'))
+    transformers = pytest.importorskip('transformers')
+    again, told = transformers.ResNetForImageClassification.from_pretrained(tmp_path / 'out', output_loading_info=True)
+    assert not any(told.values()), told
+    assert again.config.id2label == dict(enumerate('abcde'))
+    mean, deviation = (np.array(json.loads((tmp_path / 'out' / 'preprocessor_config.json').read_text())[name], 'f4')
+                       for name in ('image_mean', 'image_std'))
+    images = np.random.default_rng(0).random((2, *SIDES, 3), np.float32)
+    pixels = torch.tensor(((images - mean) / deviation).transpose(0, 3, 1, 2))
+    logits = model(images)
+    assert np.abs(logits - again.eval()(pixels).logits.detach().numpy()).max() < 1e-5 * np.abs(logits).max()
+
+
+def test_only_the_moving_variance_of_training_differs_from_torchs(tmp_path):
+    """Torch's is that of a sample, n / (n - 1) times Keras's, over the n = B * H * W pixels of each channel."""
+    torch_model = hugging_face('18')
+    model, *_ = ours('18', WIDTH, saved(torch_model, tmp_path / 'saved'))
+    images = np.random.default_rng(0).random((4, *SIDES, 3), np.float32)
+    logits = np.array(model(images, training=True))
+    output = torch_model.train()(torch.tensor(images.transpose(0, 3, 1, 2))).logits.detach().numpy()
+    assert np.abs(logits - output).max() < 1e-4 * np.abs(output).max()      # normalised by the same numbers
+    state, norm = torch_model.state_dict(), model.get_layer('stem_norm')
+    name = 'resnet.embedder.embedder.normalization.running_'
+    np.testing.assert_allclose(norm.moving_mean, state[f'{name}mean'], rtol=1e-5, atol=1e-6)
+    n = 4 * 23 * 16
+    before = safetensors.numpy.load((tmp_path / 'saved' / published.FILE).read_bytes())[f'{name}var']
+    added, theirs = np.array(norm.moving_variance) - 0.9 * before, state[f'{name}var'].numpy() - 0.9 * before
+    np.testing.assert_allclose(added * n / (n - 1), theirs, rtol=1e-4)
+    assert np.all(theirs > added * (1 + 0.5 / n))
