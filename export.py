@@ -20,12 +20,16 @@ def main():
     _check(args)
     Workdir(args.workdir).recipe()      # a mistake is told before TensorFlow is imported
     with cli.quiet_tensorflow():
-        from experiment import export, trained
+        from experiment import export, published, trained
         from strategies import selection
-        module = formats.module_of(args.format) if args.format != 'saved_model' else None
+        module = formats.module_of(args.format) if args.format in formats.FORMATS else None
     selection.select('cpu')
-    _, dataset, task, model, step = trained.load(args.workdir, args.checkpoint, args.data_dir)
+    recipe, dataset, task, model, step = trained.load(args.workdir, args.checkpoint, args.data_dir)
     start = f'{args.output}: step {step} of {args.workdir}'
+    if args.format == formats.HUGGING_FACE:
+        arrays = published.write(args.output, recipe, model, task.sizes, task.class_names)
+        print(f'{start} in Hugging Face\'s names, {arrays} arrays')
+        return
     if module is None:
         difference = export.write_checked(args.output, model, model, dataset, task)
         print(f'{start}, differs from the model by at most {difference:.1e}')
@@ -39,7 +43,8 @@ def main():
 
 def _check(args):
     formats.check(args.format, args.quantize, args.batch_size)
-    output, held = pathlib.Path(args.output), 'saved_model.pb' if args.format == 'saved_model' else formats.DESCRIPTION
+    output = pathlib.Path(args.output)
+    held = {'saved_model': 'saved_model.pb', formats.HUGGING_FACE: 'config.json'}.get(args.format, formats.DESCRIPTION)
     if output.exists() and not (output / held).exists():
         raise UserError(f'`output` must be new, or a folder of the format {args.format} to replace. '
                         f'Received: output={args.output!r}')
@@ -55,9 +60,9 @@ def _told(found):
 def define():
     cli.run_flags(devices=False)
     flags.DEFINE_string('output', None, 'Folder to write. TensorFlow Serving wants its last part to be a number.')
-    flags.DEFINE_string('format', 'saved_model', f'Format: saved_model, {", ".join(formats.FORMATS)}. All but the '
-                        'first hold the signatures of numbers only; litert, onnx and openvino need the extra of their '
-                        'name.')
+    flags.DEFINE_string('format', 'saved_model', f'Format: saved_model, {", ".join(formats.FORMATS)}; or '
+                        f'{formats.HUGGING_FACE}, the weights of a resnet in Hugging Face\'s names. All but the first '
+                        'hold the signatures of numbers only; litert, onnx and openvino need the extra of their name.')
     flags.DEFINE_string('quantize', 'none', 'Precision of the weights in a file of LiteRT: none, dynamic_range '
                         '(8 bits) or float16.')
     flags.DEFINE_integer('batch_size', 0, 'Static number of examples per request, for formats other than saved_model. '

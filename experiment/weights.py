@@ -1,8 +1,9 @@
-"""Where a run starts from, and the weights of another run to start from: `--weights=FOLDER`."""
+"""Where a run starts from: `--weights=FOLDER` is another run, or holds weights that others published."""
 
 import dataclasses
 
 from errors import RunError, UserError
+from experiment import published
 from experiment.workdir import Workdir
 from training.checkpoint import Checkpoints
 from training.state import hash_arrays, inference_arrays
@@ -10,15 +11,18 @@ from training.state import hash_arrays, inference_arrays
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """What `weights` holds for a model: {path: array}, their hash, and the paths of the head that it has not."""
+    """What `weights` holds for a model: {path: array}, their hash, and the paths of the head that it has not.
+
+    what: which weights of that folder they are, in words.
+    """
     arrays: dict
     hash: str
     of_the_seed: list
-    step: int
+    what: str
 
     def __str__(self):
         rest = ', '.join(self.of_the_seed)
-        return f'step {self.step:,}, hash {self.hash[:16]}' + (
+        return f'{self.what}, hash {self.hash[:16]}' + (
             f'; {rest} of the seed, since there they have another shape' if rest else '')
 
 
@@ -55,7 +59,7 @@ def start(trainer, recipe, found, fingerprint):
 
 def check(recipe, workdir):
     """Raises UserError where a run that has no checkpoint yet names weights that it cannot start from."""
-    if recipe.model.weights and not workdir.begun:
+    if recipe.model.weights and not workdir.begun and not published.is_published(recipe.model.weights):
         _run(recipe)
 
 
@@ -66,7 +70,7 @@ def tokenizer(recipe, workdir):
         UserError: the recipe asks for another tokenizer than that of `weights`.
     """
     own = workdir.tokenizer()
-    if own or workdir.begun or not recipe.model.weights:
+    if own or workdir.begun or not recipe.model.weights or published.is_published(recipe.model.weights):
         return own
     theirs, their_recipe = _run(recipe)
     files = theirs.tokenizer()
@@ -83,8 +87,8 @@ def _run(recipe):
     folder = recipe.model.weights
     workdir = Workdir(folder)
     if not (workdir.path / 'recipe.json').is_file() or not workdir.begun:
-        raise UserError('`weights` must be the folder of a run of train.py that has a checkpoint. '
-                        f'Received: weights={folder!r}')
+        raise UserError('`weights` must be the folder of a run of train.py that has a checkpoint, or hold '
+                        f'{published.FILE}. Received: weights={folder!r}')
     theirs = workdir.recipe()
     if theirs.model.kind != recipe.model.kind:
         raise UserError(f'`weights` must be a run of the model {recipe.model.kind}; {folder} is one of '
@@ -94,6 +98,10 @@ def _run(recipe):
 
 def _find(trainer, recipe):
     from models.pretrained import match  # Keras, which the verbs import after their flags
+    shapes = {v.path: v.shape for v in trainer.model.weights}
+    if published.is_published(recipe.model.weights):
+        arrays, of_the_seed, layout = published.find(recipe, shapes)
+        return Found(arrays, hash_arrays(arrays), of_the_seed, f'named as by {layout}')
     received = f'Received: weights={recipe.model.weights!r}'
     workdir, theirs = _run(recipe)
     newest = Checkpoints(workdir.checkpoints, recipe=theirs.to_json()).newest()
@@ -102,7 +110,7 @@ def _find(trainer, recipe):
     # Averaged weights where there are any.
     arrays = {name.removeprefix('model/'): value for name, value in inference_arrays(newest[0]).items()}
     try:
-        arrays, of_the_seed = match({v.path: v.shape for v in trainer.model.weights}, arrays)
+        arrays, of_the_seed = match(shapes, arrays)
     except ValueError as error:
         raise UserError(f'`weights` must fit the model: {error}. {received}') from None
-    return Found(arrays, hash_arrays(arrays), of_the_seed, newest[1]['step'])
+    return Found(arrays, hash_arrays(arrays), of_the_seed, f'step {newest[1]["step"]:,}')

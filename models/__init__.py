@@ -3,17 +3,22 @@
 import inspect
 
 from errors import UserError, lookup
+from models import resnet_names
 from models.cnn import cnn
 from models.lstm import lstm
 from models.mlp import mlp
+from models.resnet import resnet
 from models.transformer import transformer
 
 MODELS = {
     'mlp': mlp,
     'cnn': cnn,
     'lstm': lstm,
+    'resnet': resnet,
     'transformer': transformer,
 }
+# Models of which others publish weights: the module that knows their names and descriptions.
+PUBLISHED = {'resnet': resnet_names}
 # All sizes that a task can give. A builder's other parameters are options.
 SIZES = ('input_shape', 'outputs', 'vocabulary_size', 'length', 'source_vocabulary_size', 'target_vocabulary_size')
 

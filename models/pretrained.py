@@ -1,6 +1,86 @@
-"""Weights of another model of the same architecture, by name. Strict, but for the head."""
+"""Weights of another model of the same architecture, by name: of ours, or of another library. Strict, but for the head.
 
-HEAD = 'logits'     # the last layer, in every model
+Nothing here knows an architecture. A model whose weights others publish has a table of their names, a `Names`; see
+`PUBLISHED` in models/__init__.py.
+"""
+
+import collections
+import dataclasses
+import re
+
+HEAD = 'logits'     # the last layer of every model but those of several, which begin with HEADS
+HEADS = 'head_'
+SHOWN = 3           # names in an error
+
+# What makes of their array ours, and of ours theirs.
+Transform = collections.namedtuple('Transform', 'to_ours to_theirs')
+AS_IS = Transform(lambda array: array, lambda array: array)
+DENSE = Transform(lambda array: array.transpose(1, 0), lambda array: array.transpose(1, 0))         # theirs [out, in]
+CONVOLUTION = Transform(lambda array: array.transpose(2, 3, 1, 0), lambda array: array.transpose(3, 2, 0, 1))
+
+
+@dataclasses.dataclass(frozen=True)
+class Names:
+    """How another library names and lays out the variables of a model.
+
+    Attributes:
+        table: {path of ours: (their name, Transform)}; each {} on both sides stands for one and the same number.
+        prefixes: what all of their names but those of the head may begin with. The first is written.
+        ignored: endings of their names that hold no weights.
+    """
+    table: dict
+    prefixes: tuple = ()
+    ignored: tuple = ()
+
+    def of(self, paths):
+        """{path: (their name, Transform)} of the paths that the table has."""
+        rows = [(re.compile(re.escape(ours).replace(r'\{\}', r'(\d+)')), *row) for ours, row in self.table.items()]
+        found = {}
+        for path in paths:
+            for pattern, name, transform in rows:
+                if match := pattern.fullmatch(path):
+                    found[path] = name.format(*match.groups()), transform
+        return found
+
+    def without_prefix(self, name):
+        return next((name.removeprefix(prefix) for prefix in self.prefixes if name.startswith(prefix)), name)
+
+    def to_ours(self, shapes, theirs):
+        """{their name: array} -> what `match` returns, for a model of {path: shape}.
+
+        Raises:
+            ValueError: a variable outside the head is not there, an array has no variable, or a shape differs.
+        """
+        theirs = {self.without_prefix(name): array for name, array in theirs.items()}
+        names = self.of(shapes)
+        missing = [path if path not in names else names[path][0] for path in shapes
+                   if (path not in names or names[path][0] not in theirs) and not _is_head(path)]
+        # The head of their model is left out where the last layers here are others.
+        head = {name for path, (name, _) in self.table.items() if _is_head(path)}
+        taken = {name for name, _ in names.values()} | head
+        unused = [name for name in theirs if name not in taken and not name.endswith(self.ignored)]
+        if missing or unused:
+            raise ValueError(' and '.join([f'{_some(missing)} {_is(missing)} not there'] * bool(missing)
+                                          + [f'{_some(unused)} {_is(unused)} not here'] * bool(unused)))
+        arrays = {}
+        for path, (name, transform) in names.items():
+            if name in theirs:
+                if theirs[name].ndim != len(shapes[path]):
+                    raise ValueError(f'{name} has {theirs[name].ndim} axes there, {len(shapes[path])} here')
+                arrays[path] = transform.to_ours(theirs[name])
+        return match(shapes, arrays)
+
+    def to_theirs(self, arrays):
+        """{path: array} of all variables of a model -> {their name, with its prefix: array}."""
+        names, prefix = self.of(arrays), self.prefixes[0] if self.prefixes else ''
+        if lacking := [path for path in arrays if path not in names]:
+            raise ValueError(f'{_some(lacking)} {_is(lacking)} not there')
+        return {('' if _is_head(path) else prefix) + name: transform.to_theirs(arrays[path])
+                for path, (name, transform) in names.items()}
+
+    def knows(self, shapes, theirs):
+        """How many of {their name: array} the table has for a model of {path: shape}."""
+        return len({name for name, _ in self.of(shapes).values()} & {self.without_prefix(name) for name in theirs})
 
 
 def match(shapes, arrays):
@@ -19,8 +99,21 @@ def match(shapes, arrays):
     left = sorted(path for path in {*shapes, *arrays} if path not in shapes or path not in arrays
                   or tuple(shapes[path]) != arrays[path].shape)
     for path in left:
-        if HEAD not in path.split('/'):
+        if not _is_head(path):
             here = list(shapes[path]) if path in shapes else 'nothing'
             there = list(arrays[path].shape) if path in arrays else 'nothing'
             raise ValueError(f'{path} is {there} there, {here} here')
     return {path: arrays[path] for path in shapes if path not in left}, [path for path in left if path in shapes]
+
+
+def _is_head(path):
+    return any(part == HEAD or part.startswith(HEADS) for part in path.split('/'))
+
+
+def _some(names):
+    shown = ', '.join(sorted(names)[:SHOWN])
+    return f'{shown} and {len(names) - SHOWN:,} more' if len(names) > SHOWN else shown
+
+
+def _is(names):
+    return 'is' if len(names) == 1 else 'are'

@@ -7,8 +7,9 @@ from settings.fields import Section, field
 
 @dataclass(frozen=True)
 class Model(Section):
-    weights: str = field('', 'Folder of a run of the same model, from whose newest weights this run starts. Without '
-                             'it, the seed decides them.')
+    weights: str = field('', 'Folder of a run of the same model, from whose newest weights this run starts; for '
+                             'resnet also a folder of Hugging Face\'s, torchvision\'s or timm\'s weights. Without it, '
+                             'the seed decides them.')
 
     def options(self):
         """{name: value} of what the function is given besides the task's sizes: what differs from its defaults."""
@@ -31,6 +32,20 @@ class LSTM(Model):
     units: int = field(50, 'Units of the LSTM, in each direction.', least=1, most=2 ** 16)
     bidirectional: bool = field(False, 'Second LSTM that reads the sequence backwards.')
     dropout: float = field(0., 'Dropout rate before the last layer, and of the embeddings of tokens.', least=0, below=1)
+
+
+@dataclass(frozen=True)
+class ResNet(Model):
+    kind = 'resnet'
+    size: str = field('20', 'Row of the size table: 20, 32, 44, 56 for images as small as CIFAR\'s; the others for '
+                            'ImageNet\'s.', choices=('20', '32', '44', '56', '18', '34', '50', '101', '152'))
+    width: int = field(0, 'Channels inside the blocks of the first stage. 0 means those of the size: 16 or 64.',
+                       least=0, most=2 ** 12)
+    norm: str = field('batch', 'Normalisation of activations: batch, over the global batch; or group, within each '
+                               'example, as `accumulate` needs it.', choices=('batch', 'group'))
+    normalise: str = field('imagenet', 'Normalisation of images inside the model: by the mean and deviation of '
+                                       'ImageNet\'s, as weights from elsewhere expect; or none.',
+                           choices=('imagenet', 'none'))
 
 
 @dataclass(frozen=True)

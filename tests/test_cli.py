@@ -45,7 +45,8 @@ def run_bare(run_python, tmp_path_factory):
                                          "Received: model='cnn'"),
     ('--modell=cnn', "Unknown command line flag 'modell'. Did you mean: model ?"),
     ('--model=cnn --stepps=5', "Unknown command line flag 'stepps'. Did you mean: steps ?"),
-    ('--steps=5', '`--model` or `--recipe` must say what to train. Models: mlp, cnn, lstm, transformer; recipes: cnn_'),
+    ('--steps=5', '`--model` or `--recipe` must say what to train. Models: mlp, cnn, lstm, resnet, transformer; '
+                  'recipes: cnn_'),
     ('', '`--model` or `--recipe` must say what to train.'),
     ('--model', 'Missing value for flag --model'),
     ('--model=transformer --nopacking=1', '--nopacking=1 does not take an argument'),
@@ -105,8 +106,8 @@ def regression(tmp_path):
     ('predict.py', '--valuse=1', "Unknown command line flag 'valuse'. Did you mean: values ?"),
     ('predict.py', 'a.png', '`predict.py` takes flags only'), ('export.py', 'b', '`export.py` takes flags only'),
     ('export.py', '--learning_rate=1', 'Unknown command line flag \'learning_rate\''),
-    ('export.py', '--output=a --format=onxx', '`format` must be one of saved_model, keras, litert, onnx, openvino. '
-                                              "Received: format='onxx'. Did you mean onnx?"),
+    ('export.py', '--output=a --format=onxx', '`format` must be one of saved_model, keras, litert, onnx, openvino, '
+                                              "huggingface. Received: format='onxx'. Did you mean onnx?"),
     ('export.py', '--output=a --format=onnx --quantize=float16', '`quantize` must be none for the format onnx. '
                                                                  'Received: quantize=float16'),
     ('export.py', '--output=a --quantize=float16', '`quantize` must be none for the format saved_model.'),

@@ -21,7 +21,7 @@ FAST = (MAIN, 'xla', SPOILT[1])
 MANY = ['2', '8', '2x1', '2x2']
 WIDE = '2x2'                               # for the documents' models, which take a minute each to trace
 # packed: several pairs per row, beam search. words: a text classifier.
-MODELS = ['mlp', 'cnn', 'lstm', 'transformer', 'packed', 'regression', 'words']
+MODELS = ['mlp', 'cnn', 'lstm', 'resnet', 'transformer', 'packed', 'regression', 'words']
 TOLERANCE = 1e-4
 LOW_PRECISION = 3e-2                       # bfloat16 has 8 bits
 
@@ -77,7 +77,13 @@ def test_a_batch_norm_is_one_all_reduce_forward_and_one_backward(run):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('case', ['xla', 'batch norm', 'sgd', SPOILT[0], 'bfloat16'])
+def test_a_resnet_has_two_collectives_per_batch_norm(run):
+    results = run('cases', '1x2', 'resnet')['resnet']
+    assert results['collectives'] == 1 + 2 * 21
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('case', ['xla', 'batch norm', 'resnet', 'sgd', SPOILT[0], 'bfloat16'])
 def test_each_case_on_two_replicas(run, measured, case):
     worst = difference(run('cases', '1')[case], run('cases', '2')[case])
     measured('E1', case, '2', worst)

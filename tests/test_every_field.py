@@ -25,14 +25,15 @@ from settings import Options
 # A short run; and data that every machine has in place of what may be missing, or takes long.
 SHORT = {'batch_size': 8, 'steps': 4, 'eval_every': 4, 'warmup_steps': 1}
 AVERAGED = {'average_last': 2, 'average_every': 1}
-DATA = {'sst2': 'moods', 'imdb': 'moods', 'trec': 'moods', 'gettext/de': 'pairs', 'fashion_mnist': 'shapes'}
+DATA = {'sst2': 'moods', 'imdb': 'moods', 'trec': 'moods', 'gettext/de': 'pairs', 'fashion_mnist': 'shapes',
+        'cifar10': 'shapes', 'imagenet2012': 'shapes'}
 OTHER_DATA = {'images': 'bars', 'texts': 'moods2', 'vectors': 'digits', 'text_pairs': 'pairs2'}
 # Another value of a field that has neither choices nor two values.
 OTHER = {'batch_size': 4, 'steps': 5, 'epochs': 1., 'eval_every': 2, 'warmup_steps': 3, 'accumulate': 2, 'seed': 1,
          'optimizer': 'nadam', 'learning_rate': 1e-2, 'momentum': 0.5, 'beta_2': 0.9, 'epsilon': 1e-3,
          'weight_decay': 0.3, 'clip_norm': 1e-3, 'ema': 0.5, 'average_last': 3, 'average_every': 2,
          'image_size': 12, 'max_length': 4, 'word_dropout': 0.5, 'units': 7, 'dropout': 0.35, 'label_smoothing': 0.3,
-         'beam_size': 2, 'length_penalty': 9., 'precision': 'bfloat16', 'size': 'small'}
+         'beam_size': 2, 'length_penalty': 9., 'precision': 'bfloat16', 'width': 8}
 FIRST = {}      # (kinds of the sections) -> the first recipe of these kinds
 for name in recipes.NAMES:
     recipe = recipes.load(name)[1]
@@ -141,6 +142,8 @@ def other(recipe, field, workdir):
         return 1 if value == 3 or recipe.data.dataset == 'shapes' else 3
     if field == 'tokenizer':
         return 'subwords' if value == 'words' else 'words'
+    if field == 'size':      # the second, since the last takes long
+        return f.metadata['choices'][1]
     if field in OTHER:
         return OTHER[field]
     if f.metadata['choices']:      # the last, since the first may mean the value of the data or of this machine

@@ -217,6 +217,17 @@ def test_other_models_and_chips(model, topology, parameters):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize('norm', ['batch', 'group'])
+def test_resnet(norm):
+    recipe = recipes.load('resnet_fashion_mnist')[1].replace(dataset='digits', image_size=16, size='18', width=8,
+                                                             norm=norm)
+    found = Preflight(say=lambda line: None).check(recipe, topologies.parse('v4:2x2x2'))
+    assert found['compiles'] and found['evaluation']['compiles']
+    # The step's, and two for each of the 20 batch norms; the compiler joins those that need not wait for each other.
+    assert 20 < found['all_reduces'] <= 1 + 2 * 20 if norm == 'batch' else found['all_reduces'] == 1
+
+
+@pytest.mark.slow
 def test_a_batch_too_large_is_refused_and_the_largest_that_fits_is_found():
     """A network whose batch alone fills the memory, so that each try takes seconds."""
     recipe = recipes.load('lstm_digits')[1].replace(batch_size=2 ** 21)

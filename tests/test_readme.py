@@ -47,7 +47,7 @@ def test_the_results_are_those_of_the_stored_runs_and_of_todays_recipes():
 
 
 def test_every_recipe_has_a_stored_run():
-    assert set(collect.stored()) == set(recipes.NAMES)
+    assert set(collect.stored()) == set(recipes.NAMES) - set(recipes.NOT_RUN)
 
 
 def test_the_table_of_translations_is_the_stored_one():

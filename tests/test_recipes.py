@@ -27,6 +27,8 @@ COMMANDS = {
     '--model=lstm --dataset=sst2': 'lstm_sst2', '--model=lstm --dataset=trec': 'lstm_trec',
     '--model=lstm --dataset=imdb': 'lstm_imdb',
     '--model=transformer --task=classification --dataset=sst2': 'transformer_sst2',
+    '--model=resnet --dataset=digits': 'resnet_fashion_mnist',
+    '--model=resnet --dataset=files/PATH': 'resnet_fashion_mnist',
     '--model=cnn --dataset=files/PATH': 'cnn_digits', '--recipe=lstm_sst2 --dataset=files/PATH': 'lstm_sst2',
     '--model=transformer --dataset=files/PATH': 'transformer_number_words'}
 OWN = '''from settings import CNN, Classification, Images, Recipe, Training

@@ -33,10 +33,10 @@ def copy(tmp_path_factory):
 
 
 def test_all_recipes_have_a_figure():
-    assert set(LEAST) == set(recipes.NAMES)
+    assert set(LEAST) == set(recipes.NAMES) - set(recipes.NOT_RUN)
 
 
-@pytest.mark.parametrize('name', recipes.NAMES)
+@pytest.mark.parametrize('name', LEAST)
 def test_a_recipe_reaches_its_figure(copy, name):
     command, dataset = collect.command(name), recipes.load(name)[1].data.dataset
     if '--data_dir=' in command and not (REAL_DATA / dataset).is_dir():

@@ -99,7 +99,7 @@ def test_a_wrong_option_is_one_line(change, message):
 
 
 def test_a_section_in_the_wrong_place_is_one_line():
-    with pytest.raises(UserError, match='`model` of a recipe must be one of MLP, CNN, LSTM, Transformer.*. Received'):
+    with pytest.raises(UserError, match='`model` of a recipe must be one of MLP, CNN, LSTM, ResNet, Tr.*. Received'):
         Recipe(data=Images('digits'), model=Classification(), task=Classification(), training=Training(steps=1))
     with pytest.raises(UserError, match='`dataset` must be given'):
         Images()
@@ -125,7 +125,7 @@ def another(f, value):
         return next(choice for choice in f.metadata['choices'] if choice != value)
     if f.type is float:
         return 0.5 if value != 0.5 else 0.25
-    return {bool: lambda: not value, int: lambda: value + 1, str: lambda: 'sgd'}[f.type]()
+    return {bool: lambda: not value, int: lambda: value + 1, str: lambda: 'sgd' if value != 'sgd' else 'adam'}[f.type]()
 
 
 @pytest.mark.parametrize('name', recipes.NAMES)

@@ -64,7 +64,7 @@ def make_optimizer(name, variables, learning_rate, *, weight_decay=0., ema=0., *
     options = {option: value for option, value in options.items() if value}
     for option, value in options.items():
         if option not in known:
-            raise UserError(f'`{option}` is not an option of {name}. Received: {option}={value}')
+            raise UserError(f'`{option}` is not an option of {name}. Received: {option}={value}, optimizer={name}')
     # Some have a decay of their own by default, and Keras's AdamW refuses None.
     decay = weight_decay or (0. if name == 'adamw' else None)
     options.update({option: decay for option in ('weight_decay', 'adam_weight_decay') if option in known})

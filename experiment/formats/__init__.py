@@ -13,6 +13,7 @@ import importlib
 
 from errors import UserError, lookup
 
+HUGGING_FACE = 'huggingface'          # weights alone, see experiment/published.py
 DESCRIPTION = 'description.json'      # in the folder of each: what it holds, and how it compares with the model
 FORMATS = {'keras': 'keras_file', 'litert': 'litert', 'onnx': 'onnx_graph', 'openvino': 'openvino_graph'}
 STATIC = ('litert', 'onnx', 'openvino')                   # formats that can hold a static batch size
@@ -38,7 +39,7 @@ def module_of(name):
 
 def check(name, quantize, batch_size):
     """Raises UserError where there is no such format, or it cannot be quantized so, or has no static batch size."""
-    lookup({'saved_model': None, **FORMATS}, name, 'format')
+    lookup({'saved_model': None, **FORMATS, HUGGING_FACE: None}, name, 'format')
     allowed = ('none', *QUANTIZED.get(name, ()))
     if quantize not in allowed:
         raise UserError(f'`quantize` must be {" or ".join(allowed)} for the format {name}. '

@@ -1,0 +1,144 @@
+"""Weights in the files of other libraries: model.safetensors, in one piece or in shards, with JSON beside it.
+
+What the names in them mean is the model's: `PUBLISHED` in models/__init__.py.
+"""
+
+import json
+import os
+import pathlib
+import shutil
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from errors import RunError, UserError
+from training.files import write_atomically
+
+FILE, INDEX = 'model.safetensors', 'model.safetensors.index.json'
+DTYPES = {'F64': '<f8', 'F32': '<f4', 'F16': '<f2', 'I64': '<i8', 'I32': '<i4', 'I16': '<i2', 'I8': '<i1', 'U8': '<u1',
+          'BOOL': '?'}
+DESCRIPTIONS = ('config.json', 'preprocessor_config.json')
+
+
+def is_published(path):
+    """Whether a path is such a file or folder, and not a run's."""
+    path = pathlib.Path(path)
+    try:
+        if path.suffix == '.safetensors':
+            return path.is_file()
+        return any((path / name).is_file() for name in (FILE, INDEX))
+    except ValueError:      # a zero byte
+        return False
+
+
+def find(recipe, shapes):
+    """({path: array}, [paths of the head that it lacks], how it names them) of the weights that a recipe names.
+
+    Args:
+        shapes: {path: shape} of the recipe's model.
+
+    Raises:
+        UserError: nobody publishes weights of this model, the files cannot be read, or they do not fit.
+    """
+    module, received = _module(recipe.model.kind), f'Received: weights={recipe.model.weights!r}'
+    if module is None:
+        raise UserError(f'`weights` of the model {recipe.model.kind} must be the folder of a run: no names of other '
+                        f'libraries are known for it. {received}')
+    try:
+        theirs, described = _read(pathlib.Path(recipe.model.weights))
+        module.check(described, shapes, recipe.model.values())
+        layout, names = max(module.LAYOUTS.items(), key=lambda one: one[1].knows(shapes, theirs))
+        return *names.to_ours(shapes, theirs), layout
+    except ValueError as error:
+        raise UserError(f'`weights` must fit the model: {error}. {received}') from None
+
+
+def write(folder, recipe, model, sizes, class_names):
+    """Writes a trained model as Hugging Face's library reads it. Returns the number of arrays.
+
+    Args:
+        model: of the recipe. sizes: of its task. class_names: of its task, or ().
+
+    Raises:
+        UserError: Hugging Face has no such model. RunError: the folder cannot be written; it is then what it was.
+    """
+    module, arrays = _module(recipe.model.kind), {v.path: np.asarray(v) for v in model.weights}
+    try:
+        if module is None:
+            raise ValueError('no names of theirs are known for it')
+        described = module.describe({path: array.shape for path, array in arrays.items()}, recipe.model.values(), sizes,
+                                    class_names)
+        theirs = module.HUGGING_FACE.to_theirs(arrays)
+    except ValueError as error:
+        raise UserError(f'`format` huggingface cannot hold the model {recipe.model.kind} of this run: {error}. '
+                        'Received: format=huggingface') from None
+    theirs |= {name: np.asarray(value) for name, value in module.counters(theirs).items()}
+    files = {FILE: safetensors.numpy.save({name: np.asarray(array, order='C') for name, array in theirs.items()},
+                                          {'format': 'pt'}),
+             **{name: (json.dumps(content, indent=2) + '\n').encode() for name, content in described.items()}}
+    _replace(pathlib.Path(folder), files)
+    return len(theirs)
+
+
+def _replace(folder, files):
+    temporary = folder.with_name(f'.{folder.name}.tmp')
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        for name, content in files.items():
+            write_atomically(temporary / name, content)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(temporary, folder)
+    except OSError as error:
+        raise RunError(f'the model could not be written to {folder}: {error.strerror or error}') from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _module(kind):
+    from models import PUBLISHED  # Keras, which the verbs import after their flags
+    return PUBLISHED.get(kind)
+
+
+def _read(path):
+    """({name: array of float32}, {file name: content of the JSON}). Raises ValueError: a file cannot be read."""
+    if path.is_file():
+        return _arrays(path), {}
+    described = {name: _json(path / name) for name in DESCRIPTIONS if (path / name).is_file()}
+    if (path / FILE).is_file():
+        return _arrays(path / FILE), described
+    shards = _json(path / INDEX).get('weight_map')
+    if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+        raise ValueError(f'{INDEX} has no weight_map')
+    arrays = {}
+    for name in sorted(set(shards.values())):
+        arrays |= _arrays(path / pathlib.Path(name).name)
+    return arrays, described
+
+
+def _arrays(file):
+    try:
+        return {name: _array(**tensor) for name, tensor in safetensors.deserialize(file.read_bytes())}
+    except OSError as error:
+        raise ValueError(f'{file.name} cannot be read ({error.strerror})') from None
+    except Exception as error:      # safetensors' own, and a dtype of 8 bits
+        raise ValueError(f'{file.name} cannot be read ({" ".join(str(error).split())[:100]})') from None
+
+
+def _array(dtype, shape, data):
+    """A tensor of a file; what has a fraction becomes float32, of which NumPy has no half called BF16."""
+    if dtype == 'BF16':
+        return (np.frombuffer(data, '<u2').astype(np.uint32) << 16).view(np.float32).reshape(shape)
+    array = np.frombuffer(data, DTYPES[dtype]).reshape(shape)
+    return array.astype(np.float32) if array.dtype.kind == 'f' else array
+
+
+def _json(file):
+    try:
+        content = json.loads(file.read_text(encoding='utf-8'))
+    except (OSError, ValueError) as error:
+        raise ValueError(f'{file.name} is not JSON ({error})') from None
+    if not isinstance(content, dict):
+        raise ValueError(f'{file.name} must hold an object')
+    return content

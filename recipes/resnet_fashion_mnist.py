@@ -1,0 +1,13 @@
+"""ResNet-20 (272,186 parameters) on Fashion-MNIST, 28x28 grey.
+
+    python train.py --model=resnet
+"""
+
+from settings import Classification, Images, Recipe, ResNet, Training
+
+RECIPE = Recipe(
+    data=Images('fashion_mnist', augment='flip_shift'),
+    model=ResNet(size='20'),
+    task=Classification(),
+    training=Training(batch_size=128, epochs=5, optimizer='sgd', learning_rate=0.1, momentum=0.9, nesterov=True,
+                      schedule='cosine', weight_decay=1e-3, eval_every=2000))
