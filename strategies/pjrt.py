@@ -10,7 +10,7 @@ import tensorflow as tf
 from errors import RunError, UserError, quiet_stderr, quiet_stdout
 from strategies import cluster, diagnosis, doctor, gpu, hosts, jax_diagnosis
 from strategies.preflight.replicas import ProgramReplicas
-from strategies.selection import Devices
+from strategies.selection import Devices, keep_freed_buffers
 
 PLATFORMS = {'tpu': 'tpu', 'gpu': 'cuda', 'cpu': 'cpu'}      # strategy -> jax's name
 
@@ -96,6 +96,8 @@ def select(strategy, virtual_devices=0, tpu='', found='asked for', process=None)
         machine = doctor.look()
         strategy = 'tpu' if machine.has_tpu else 'gpu' if machine.nvidia_gpus else 'cpu'
     _check(strategy, virtual_devices, tpu)
+    if strategy == 'cpu':
+        keep_freed_buffers()
     tf.config.set_visible_devices([], 'GPU')      # they are jax's; TensorFlow would reserve their memory
     devices = _open(strategy, virtual_devices, find(strategy, process))
     import jax

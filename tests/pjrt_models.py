@@ -41,6 +41,7 @@ TESTED = 11      # of 12 examples: the batch is padded
 # The task, and data, of a model that takes sizes of this form, see tests/models/examples.py.
 FORMS = {'images': ('classification', (cases.images, cases.image_files)),
          'tokens': ('classification', (cases.texts,)), 'pairs': ('translation', (cases.pairs,))}
+NARROW = {'resnet': {'width': 4}}
 # One layer more would double the time that XLA takes.
 SMALL = {'num_layers': 1, 'd_model': 16, 'd_ff': 32, 'heads': 2}
 
@@ -50,7 +51,7 @@ def registered():
     model of the registry in every form it takes."""
     listed = {(model, form) for _, make, _, _, model, _ in cases.CASES.values()
               for form, (_, makers) in FORMS.items() if make in makers}
-    others = {f'{form}, {model}': (FORMS[form][0], FORMS[form][1][0], {}, {}, model, {})
+    others = {f'{form}, {model}': (FORMS[form][0], FORMS[form][1][0], {}, {}, model, NARROW.get(model, {}))
               for model, sizes in examples.CASES.values() for form in FORMS
               if sizes is examples.FORMS[form] and (model, form) not in listed}
     return cases.CASES | others

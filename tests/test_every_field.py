@@ -1,7 +1,8 @@
 """No field is ignored: in every recipe, each field set to another legal value changes what a run leaves, or is refused.
 
 The runs are real ones of a few steps, on a few examples. Recipes of the same data, model and task in kind differ in
-values only: the first of each kind is of the slow tier, the others are of the tier `results`.
+values only: the first of each kind is of the slow tier, the others are of the tier `results`. Fields of the training,
+which mean the same to every model, are of the slow tier for the first recipe of a task and its data.
 """
 
 import contextlib
@@ -20,8 +21,9 @@ import recipes
 import train
 from data.source import Subset
 from errors import RunError, UserError
-from settings import Options
+from settings import Options, Training
 
+TRAINING = {field.name for field in dataclasses.fields(Training)}
 # A short run; and data that every machine has in place of what may be missing, or takes long.
 SHORT = {'batch_size': 8, 'steps': 4, 'eval_every': 4, 'warmup_steps': 1}
 AVERAGED = {'average_last': 2, 'average_every': 1}
@@ -34,19 +36,21 @@ OTHER = {'batch_size': 4, 'steps': 5, 'epochs': 1., 'eval_every': 2, 'warmup_ste
          'weight_decay': 0.3, 'clip_norm': 1e-3, 'ema': 0.5, 'average_last': 3, 'average_every': 2,
          'image_size': 12, 'max_length': 4, 'word_dropout': 0.5, 'units': 7, 'dropout': 0.35, 'label_smoothing': 0.3,
          'beam_size': 2, 'length_penalty': 9., 'precision': 'bfloat16', 'width': 8}
-FIRST = {}      # (kinds of the sections) -> the first recipe of these kinds
+FIRST, FIRST_TRAINING = {}, {}      # (kinds of the sections) -> the first recipe of these kinds
 for name in recipes.NAMES:
     recipe = recipes.load(name)[1]
     FIRST.setdefault((recipe.data.kind, recipe.model.kind, recipe.task.kind), name)
+    FIRST_TRAINING.setdefault((recipe.data.kind, recipe.task.kind), name)
 
 
-def tier(name):
-    return pytest.mark.slow if name in FIRST.values() else pytest.mark.results
+def tier(name, field=None):
+    first = FIRST_TRAINING if field in TRAINING else FIRST
+    return pytest.mark.slow if name in first.values() else pytest.mark.results
 
 
 def parameters():
     for name in recipes.NAMES:
-        yield from (pytest.param(name, field, marks=tier(name), id=f'{name}-{field}')
+        yield from (pytest.param(name, field, marks=tier(name, field), id=f'{name}-{field}')
                     for field in recipes.load(name)[1].fields())
 
 

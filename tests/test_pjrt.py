@@ -6,6 +6,7 @@ A start costs ten seconds, so that one run goes through all that may happen to i
 TensorFlow's runtime does is in test_pjrt_models.py.
 """
 
+import ctypes
 import importlib.util
 import json
 import signal
@@ -234,3 +235,26 @@ batches = parts.Batches(recipe, dataset, task, 8)
 trainer, _ = parts.make_trainer(recipe, batches.rows, task, devices, Workdir('unused'))
 print(trainer.runner(batches.training, 0, tf.Variable(tf.zeros([FLAGS]))).fingerprint)
 """
+
+
+FAULTS = """
+from strategies import selection
+selection.select('cpu', runtime='pjrt')
+import resource, jax
+sort = jax.jit(lambda x: jax.numpy.sort(x[:, None] * x).sum())
+x = jax.numpy.linspace(1., 2., 4096, dtype='float32')
+print(sort.lower(x).compile().memory_analysis().temp_size_in_bytes // 4096)
+for _ in range(40):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    sort(x).block_until_ready()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), 'mallopt'), reason='for glibc')
+def test_a_launch_does_not_fetch_its_memory_again(run_python):
+    """Of the Transformer's step that was a quarter of the CPU time."""
+    pages, *faults = map(int, run_python('-c', FAULTS).stdout.split())
+    assert pages >= 16384
+    assert sum(count > pages / 2 for count in faults[20:]) < 10      # of 20; at first the heap grows

@@ -28,7 +28,8 @@ def ends(tmp_path_factory):
     """{layout: {case: {key: array}}}."""
     folder = tmp_path_factory.mktemp('ends')
     running = [subprocess.Popen([sys.executable, '-m', 'tests.pjrt_models', folder, *layouts], cwd=ROOT, text=True,
-                                env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+                                env=clean_environment(XLA_FLAGS='--xla_backend_optimization_level=0'),
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
                for layouts in PROCESSES]
     try:
         for process in running:
