@@ -241,12 +241,12 @@ FAULTS = """
 from strategies import selection
 selection.select('cpu', runtime='pjrt')
 import resource, jax
-sort = jax.jit(lambda x: jax.numpy.sort(x[:, None] * x).sum())
-x = jax.numpy.linspace(1., 2., 4096, dtype='float32')
-print(sort.lower(x).compile().memory_analysis().temp_size_in_bytes // 4096)
+product = jax.jit(lambda x: jax.lax.optimization_barrier(x[:, None] * x)[::2].sum())
+x = jax.numpy.linspace(1., 2., 6000, dtype='float32')
+print(product.lower(x).compile().memory_analysis().temp_size_in_bytes // 4096)
 for _ in range(40):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    sort(x).block_until_ready()
+    product(x).block_until_ready()
     print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
