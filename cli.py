@@ -252,7 +252,7 @@ def print_list():
 def _end(call):
     try:
         code = _guarded(call)
-    except Exception:
+    except Exception:      # a mistake of ours: shown as ever, but it must not leave the other processes waiting
         if hosts.is_alone():
             raise
         traceback.print_exc()

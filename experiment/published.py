@@ -4,16 +4,14 @@ What the names in them mean is the model's: `PUBLISHED` in models/__init__.py.
 """
 
 import json
-import os
 import pathlib
-import shutil
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 
-from errors import RunError, UserError
-from training.files import write_atomically
+from errors import UserError
+from training.files import whole_folder, write_atomically
 
 FILE, INDEX = 'model.safetensors', 'model.safetensors.index.json'
 DTYPES = {'F64': '<f8', 'F32': '<f4', 'F16': '<f2', 'I64': '<i8', 'I32': '<i4', 'I16': '<i2', 'I8': '<i1', 'U8': '<u1',
@@ -77,23 +75,10 @@ def write(folder, recipe, model, sizes, class_names):
     files = {FILE: safetensors.numpy.save({name: np.asarray(array, order='C') for name, array in theirs.items()},
                                           {'format': 'pt'}),
              **{name: (json.dumps(content, indent=2) + '\n').encode() for name, content in described.items()}}
-    _replace(pathlib.Path(folder), files)
-    return len(theirs)
-
-
-def _replace(folder, files):
-    temporary = folder.with_name(f'.{folder.name}.tmp')
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        temporary.mkdir(parents=True)
+    with whole_folder(folder, 'the model') as new:
         for name, content in files.items():
-            write_atomically(temporary / name, content)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(temporary, folder)
-    except OSError as error:
-        raise RunError(f'the model could not be written to {folder}: {error.strerror or error}') from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            write_atomically(new / name, content)
+    return len(theirs)
 
 
 def _module(kind):

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from data.dataset import Dataset, Image, Label
 from data.inputs import image_files
-from data.sources.folders import check_classes, is_special, own_splits, shown, three_splits
+from data.sources.folders import check_classes, is_special, own_splits, shown, split_of_name, three_splits
 from errors import UserError
 
 
@@ -72,13 +72,7 @@ def _split(folder):
         own = dict.fromkeys(own)           # `train` may also be a class, of a folder of vehicles
     whole = own.pop('train') or folder
     held_out = {split: _list(folder, path) if path else None for split, path in own.items()}
-    return three_splits(held_out, _list(folder, whole), lambda example: _split_of(example[1]))
-
-
-def _split_of(file):
-    """The same file name falls into the same split for ever."""
-    tenth = int(hashlib.sha256(file.encode('utf-8', 'surrogateescape')).hexdigest(), 16) % 10
-    return {0: 'validation', 1: 'test'}.get(tenth, 'train')
+    return three_splits(held_out, _list(folder, whole), lambda example: split_of_name(example[1]))
 
 
 def _list(folder, top):

@@ -5,9 +5,6 @@ The folder gets the format's files, description.json, and the files of the run's
 
 import importlib.metadata
 import json
-import os
-import pathlib
-import shutil
 
 import numpy as np
 import tensorflow as tf
@@ -17,7 +14,7 @@ from errors import RunError, quiet_stderr
 from experiment.export import TOLERANCE
 from experiment.formats import DESCRIPTION
 from experiment.formats.plain import Plain, without_cudnn
-from training.files import write_atomically
+from training.files import whole_folder, write_atomically
 
 CHUNK = 64      # examples that the two are asked about at a time
 
@@ -35,26 +32,16 @@ def convert(module, name, task, model, source, folder, quantize='none', batch_si
         RunError: it cannot be written, or an answer differs by more than TOLERANCE, or a number without a fraction at
             all. The folder is then what it was before.
     """
-    folder = pathlib.Path(folder)
-    temporary = folder.with_name(f'.{folder.name}.tmp')
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        temporary.mkdir(parents=True)
+    with whole_folder(folder, 'the model') as new:
         plain = Plain(task, without_cudnn(model), getattr(module, 'batch_size', lambda _, wanted: wanted)(
             model, batch_size))
-        run = _written(module, plain, model, temporary, quantize, task, name)
-        _write_tokenizer(task, temporary)
+        run = _written(module, plain, model, new, quantize, task, name)
+        _write_tokenizer(task, new)
         described = {'format': name, 'quantize': quantize, 'runtime': f'{module.RUNTIME} '
                      f'{importlib.metadata.version(module.RUNTIME)}', 'batch_size': plain.batch_size or 'any',
                      'signatures': _signatures(plain), **_names(task),
                      'compared': compare(run, plain, task, source, quantize != 'none', folder)}
-        write_atomically(temporary / DESCRIPTION, json.dumps(described, indent=2).encode() + b'\n')
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(temporary, folder)
-    except OSError as error:
-        raise RunError(f'the model could not be written to {folder}: {error.strerror or error}') from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        write_atomically(new / DESCRIPTION, json.dumps(described, indent=2).encode() + b'\n')
     return described
 
 

@@ -330,18 +330,6 @@ COCO_FAULTS = {
     'negative': ('[0, 0, 10, 20]', '[0, 0, -1, 20]', r'annotations\[0\]: a box must .*Received: x from 0 to -1'),
     'infinite': ('[0, 0, 10, 20]', '[0, 0, Infinity, 20]', r'annotations\[0\]: a box must .*Received: x from 0 to inf'),
     'size': ('"width": 40', '"width": 41', 'train2017.json must give the size of a.jpg, 40x30 .*Received: 41x30')}
-
-
-@pytest.mark.parametrize('fault', COCO_FAULTS)
-def test_faults_of_coco(tmp_path, fault):
-    make_coco(tmp_path)
-    old, new, message = COCO_FAULTS[fault]
-    replaced(tmp_path / 'annotations' / 'instances_train2017.json', old, new)
-    with pytest.raises(UserError, match=message) as error:
-        open_dataset(f'files/{tmp_path}')
-    assert '\n' not in str(error.value)
-
-
 LINES_FAULTS = {
     'no json': ('{"file', '{file', 'metadata.jsonl line 1 must be .*Received: JSONDecodeError'),
     'no list': ('"categories": ["cat"]', '"categories": 5', 'metadata.jsonl line 3 must be .*Received: TypeError'),
@@ -350,13 +338,15 @@ LINES_FAULTS = {
     'no category': ('["cat"]', '[-1]', 'line 3 must be .*Received: ValueError: -1 is no category'),
     'missing image': ('b.jpg', 'z.jpg', "line 2 names 'z.jpg', which is missing"),
     'negative': ('[1, 2, 2, 2]', '[1, 2, -2, 2]', 'metadata.jsonl line 3: a box must be .*Received: x from 1 to -1')}
+FAULTS = [(make_coco, 'annotations/instances_train2017.json', *COCO_FAULTS[fault]) for fault in COCO_FAULTS]
+FAULTS += [(make_lines, 'train/metadata.jsonl', *LINES_FAULTS[fault]) for fault in LINES_FAULTS]
 
 
-@pytest.mark.parametrize('fault', LINES_FAULTS)
-def test_faults_of_lines(tmp_path, fault):
-    make_lines(tmp_path)
-    old, new, message = LINES_FAULTS[fault]
-    replaced(tmp_path / 'train' / 'metadata.jsonl', old, new)
+@pytest.mark.parametrize('make, file, old, new, message', FAULTS,
+                         ids=[*COCO_FAULTS, *(f'lines, {fault}' for fault in LINES_FAULTS)])
+def test_faults_of_coco_and_lines(tmp_path, make, file, old, new, message):
+    make(tmp_path)
+    replaced(tmp_path / file, old, new)
     with pytest.raises(UserError, match=message) as error:
         open_dataset(f'files/{tmp_path}')
     assert '\n' not in str(error.value)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from data import open_dataset
 from data.pipeline import evaluation_slices, training_slices
-from data.sources.image_folder import _split_of
+from data.sources.folders import split_of_name
 from errors import UserError
 from tests.opened import opened
 
@@ -66,7 +66,7 @@ def test_a_missing_split_is_taken_from_train(folder):
     dataset = open_dataset(f'files/{folder}')
     validation = split_names(dataset, 'validation')
     assert dataset.test.num_examples == 2 and dataset.train.num_examples + len(validation) == 80
-    assert all(_split_of(name) == 'validation' for name in validation)
+    assert all(split_of_name(name) == 'validation' for name in validation)
 
 
 def test_train_may_be_a_class(folder):
