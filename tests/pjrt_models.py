@@ -34,7 +34,7 @@ from tests.tasks import cases
 from training import randomness
 from training.trainer import Trainer
 
-B, STEPS = 16, 50
+B, STEPS, HALF = 16, 50, 25
 TRAINING = {'batch_size': B, 'steps': STEPS, 'optimizer': 'adamw', 'learning_rate': 1e-3, 'weight_decay': 0.1,
             'clip_norm': 1., 'ema': 0.9, 'seed': 1}
 TESTED = 11      # of 12 examples: the batch is padded
@@ -65,6 +65,7 @@ MORE = {'packed pairs': {'accumulate': 8}, 'images, lstm': {'accumulate': 8}}
 # The small model of tests/distributed.py, for what models have in common.
 STEPS_ALONE = ('8 micro-batches', 'batch norm, a row that is not finite', 'float16, a row that is not finite')
 AT_TWO = ('adamw, clip, decay, ema, dropout, regulariser, uneven weights', 'bfloat16')
+HALVES = {}      # {case: arrays of the last layout by jax's runtime in the middle}: where TensorFlow goes on
 opened = functools.cache(lambda make: make())      # one random data set for all layouts
 
 
@@ -75,7 +76,11 @@ def build(model, sizes, options):
 
 
 def train(name, devices):
-    """{key: array}: the state after STEPS steps, the totals on the way, the evaluation and the answers."""
+    """{case: {key: array}}: the state after STEPS steps, the totals on the way, the evaluation and the answers.
+
+    A run that is resumed in the middle must end with the same bits. By TensorFlow, `CASE, moved` has the state of one
+    that began by jax's runtime.
+    """
     task_name, make, data, options, model, model_options = CASES[name]
     task, dataset = task_of(task_name, opened(make), options=options, **data), opened(make)
     rows = task.rows(dataset.train, training=True)
@@ -84,9 +89,26 @@ def train(name, devices):
                       lambda: build(model, task.sizes, model_options), total_steps=STEPS, workdir='unused')
     runner = trainer.runner(lambda start: pipeline.training_slices(rows, task.batch, batch_size=B, seed=1,
                                                                    start_step=start), 0)
-    call = runner(STEPS)
-    totals = {f'total/{key}': np.array(total) for key, total in call.totals.items()}
-    return {**distributed.state(trainer), **totals, **evaluated(trainer, task, dataset.test)}
+    calls, half = [runner(HALF)], trainer.state.arrays()
+    calls.append(runner(STEPS - HALF))
+    end = distributed.state(trainer)
+    found = {**end, **evaluated(trainer, task, dataset.test),
+             **{f'total/{key}': np.sum([call.totals[key] for call in calls], axis=0) for key in calls[0].totals}}
+    resume(trainer, runner, half)
+    for key, value in distributed.state(trainer).items():
+        np.testing.assert_array_equal(value, end[key], err_msg=f'{name}, resumed: {key}')
+    if devices.runtime == 'pjrt':
+        HALVES[name] = half
+        return {name: found}
+    resume(trainer, runner, HALVES[name])
+    return {name: found, f'{name}, moved': distributed.state(trainer)}
+
+
+def resume(trainer, runner, half):
+    """Goes on to the end from the arrays of a checkpoint in the middle."""
+    trainer.state.restore(half)
+    runner.seek(HALF)
+    runner(STEPS - HALF)
 
 
 def evaluated(trainer, task, source):
@@ -106,7 +128,7 @@ def run_all(layout, devices):
     found = {}
     for name in CASES:
         if name not in MORE or layout in ('2', 'tensorflow'):
-            found[name] = train(name, devices)
+            found |= train(name, devices)
     for name in (*STEPS_ALONE, *AT_TWO):
         if name in STEPS_ALONE or layout in ('2', 'tensorflow'):
             found |= distributed.cases(devices, name)

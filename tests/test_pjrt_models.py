@@ -76,6 +76,13 @@ def test_each_model_ends_where_it_does_by_tensorflow(ends, measured, layout):
         assert worst < TOLERANCE, case
 
 
+def test_each_model_that_began_by_jax_ends_by_tensorflow(ends, measured):
+    for case in cases_of(ends, 'tensorflow'):
+        worst = difference(ends['tensorflow'][f'{case}, moved'], ends['tensorflow'][case])
+        measured('E2, PJRT to TensorFlow', case, '1', worst)
+        assert worst < TOLERANCE, case
+
+
 @pytest.mark.parametrize('layout', LAYOUTS)
 def test_each_model_is_evaluated_as_by_tensorflow(ends, layout):
     answered = 0
