@@ -1,5 +1,7 @@
 """Quiet, deterministic TensorFlow on the CPU for every test process."""
 
+import importlib
+import importlib.util
 import os
 import pathlib
 import shutil
@@ -10,6 +12,9 @@ import pytest
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 os.environ.setdefault('CUDA_VISIBLE_DEVICES', '')
+# PyTorch's builds with CUDA load Triton, which ends the process by a segmentation fault where TensorFlow was loaded first.
+if importlib.util.find_spec('triton'):
+    importlib.import_module('torch._dynamo')
 
 ROOT = pathlib.Path(__file__).parent.parent
 # The folder of real data sets. Only the tests that need one read it: every other test is the same without it. The other
