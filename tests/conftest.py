@@ -12,7 +12,7 @@ import pytest
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 os.environ.setdefault('CUDA_VISIBLE_DEVICES', '')
-# PyTorch's builds with CUDA load Triton, which ends the process by a segmentation fault where TensorFlow was loaded first.
+# PyTorch's builds with CUDA load Triton, which crashes the process where TensorFlow was loaded before it.
 if importlib.util.find_spec('triton'):
     importlib.import_module('torch._dynamo')
 
