@@ -12,8 +12,9 @@ import pytest
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 os.environ.setdefault('CUDA_VISIBLE_DEVICES', '')
-# PyTorch's builds with CUDA load Triton, which crashes the process where TensorFlow was loaded before it.
-if importlib.util.find_spec('triton'):
+# PyTorch's builds with CUDA must be loaded before TensorFlow. Otherwise Triton, which comes with them, crashes the
+# process when it is loaded, and the start of CUDA fails with a warning.
+if importlib.util.find_spec('torch') and importlib.util.find_spec('triton'):
     importlib.import_module('torch._dynamo')
 
 ROOT = pathlib.Path(__file__).parent.parent
