@@ -1,8 +1,6 @@
 """A trained model as a SavedModel: raw inputs in, named outputs out, all preprocessing inside the graph."""
 
-import os
 import pathlib
-import shutil
 
 import numpy as np
 import tensorflow as tf
@@ -11,6 +9,7 @@ from errors import RunError, quiet_stderr
 from experiment import warm_up
 from experiment.formats.plain import without_cudnn
 from experiment.trained import inference_model
+from training.files import whole_folder
 
 EXPORT_CHECKED = 64     # test examples on which an export is compared with its model
 TOLERANCE = 1e-4     # probabilities; the same kernels run on both sides, in another batch size
@@ -62,24 +61,16 @@ def export_saved_model(model, task, folder, check=None):
 
     check: function (path of what was written), which raises if it must not replace the folder.
     """
-    folder = pathlib.Path(folder)
-    temporary = folder.with_name(f'.{folder.name}.tmp')     # not a number: a server that watches does not load it
-    shutil.rmtree(temporary, ignore_errors=True)
     served = Served(model, task)
-    try:
-        temporary.parent.mkdir(parents=True, exist_ok=True)
-        tf.saved_model.save(served, str(temporary), signatures=served.signatures_)
-        if check:
-            check(temporary)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(temporary, folder)
-    except (tf.errors.OpError, OSError) as error:
-        # 'PATH; No space left on device [Op:SaveV2]', after the names of the operation and its device
-        reason = getattr(error, 'message', '').rpartition('; ')[2].partition(' [Op:')[0] or error.strerror or error
-        raise RunError(f'the SavedModel could not be written to {folder}: {" ".join(str(reason).split())}') from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return folder
+    with whole_folder(folder, 'the SavedModel') as new:      # its name is no number: a server does not load it
+        try:
+            tf.saved_model.save(served, str(new), signatures=served.signatures_)
+            if check:
+                check(new)
+        except tf.errors.OpError as error:
+            # 'PATH; No space left on device [Op:SaveV2]', after the names of the operation and its device
+            raise OSError(' '.join(error.message.rpartition('; ')[2].partition(' [Op:')[0].split())) from None
+    return pathlib.Path(folder)
 
 
 def max_abs_difference(folder, model, task, examples, name=None):

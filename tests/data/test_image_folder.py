@@ -69,6 +69,13 @@ def test_a_missing_split_is_taken_from_train(folder):
     assert all(split_of_name(name) == 'validation' for name in validation)
 
 
+def test_a_name_is_in_the_same_split_for_ever():
+    """Else a run of a later version would be tested on what an earlier one was trained on."""
+    splits = [split_of_name(f'cat/{i}.png') for i in range(40)]
+    assert [i for i, split in enumerate(splits) if split == 'validation'] == [2, 16, 18, 26]
+    assert [i for i, split in enumerate(splits) if split == 'test'] == [5, 7, 15, 28, 36, 37]
+
+
 def test_train_may_be_a_class(folder):
     (folder / 'cat').rename(folder / 'train')
     assert open_dataset(f'files/{folder}').fields['label'].names == ('dog', 'train')
