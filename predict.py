@@ -1,6 +1,7 @@
 """Asks a trained model about raw inputs: image files, sentences, or numbers, as its task wants.
 
     python predict.py --workdir=runs/cnn_digits --image=seven.png --image=two.jpg
+    python predict.py --workdir=runs/detector_fashion_scenes --image=scene.png --output=found.png
     python predict.py --workdir=runs/transformer_number_words --text='two thousand and twenty-six' --attention=look.png
     python predict.py --workdir=runs/transformer_gettext_de --text='Save the file' --temperature=0.8 --top_p=0.9
     python predict.py --workdir=runs/mlp_diabetes --values=0.04,0.05,0.06,0.02,-0.04,-0.03,-0.04,-0.002,0.02,-0.02
@@ -33,6 +34,8 @@ def main():
     search = {name: value for name, value in given.items() if name in SEARCH}
     recipe.replace(**search)      # a mistake is told before TensorFlow is imported
     _check_writing(given, asked)
+    if recipe.task.drawn and args.output:
+        _check_output(args.output, asked)
     with cli.quiet_tensorflow():
         from draws import Draws
         from experiment import trained
@@ -42,8 +45,10 @@ def main():
     if set(SAMPLING) & set(given):
         task.sampling = {name: args[name].value for name in SAMPLING} | {'draws': Draws(args.seed)}
     outputs = task.predict(model, **{recipe.data.asked_by: asked})
+    if recipe.task.drawn and args.output:
+        _draw(asked[0], {name: values[0] for name, values in outputs.items()}, args.output)
     for i, text in enumerate(asked):
-        answer = {name: values[i] for name, values in outputs.items()}
+        answer = {name: values[i] for name, values in outputs.items() if name not in recipe.task.drawn_only}
         shown = text.encode('utf-8', 'surrogateescape').decode('utf-8', 'replace')     # a terminal takes no other
         # A translation is a text too.
         named = {'source' if 'text' in answer else recipe.data.asked_by: shown, **answer}
@@ -56,6 +61,26 @@ def _draw_attention(model, task, text, path):
     from interpretability.attention import cross_attention
     from interpretability.pictures import draw_attention
     write_atomically(path, draw_attention(*cross_attention(model, task, text), pathlib.Path(path).suffix[1:].lower()))
+
+
+def _draw(path, answer, output):
+    """Writes what was found in an image file, drawn into it; of a mask also the mask, as NAME_mask.png."""
+    from interpretability import drawings
+    file = pathlib.Path(path).read_bytes()
+    if 'mask' in answer:
+        mask = f'{pathlib.Path(output).with_suffix("")}_mask.png'
+        write_atomically(mask, drawings.encoded(drawings.coloured(answer['mask']), mask))
+        drawn = drawings.overlaid(file, answer['mask'])
+    else:
+        drawn = drawings.boxes_drawn(file, answer['boxes'], answer['scores'], answer['labels'])
+    write_atomically(output, drawings.encoded(drawn, output))
+
+
+def _check_output(output, asked):
+    from interpretability import drawings
+    drawings.check(output)
+    if len(asked) > 1:
+        raise UserError(f'`output` is a picture of one image. Received: {len(asked)} times --image')
 
 
 def _check_writing(given, asked):
@@ -78,14 +103,18 @@ def define():
 def define_of_run(workdir):
     """Defines the flags that the run in a folder can be asked with; see cli.run."""
     if not workdir:
-        return '', dict.fromkeys([*ASKED, *WRITING], 'is a flag of some runs only and needs --workdir')
+        return '', dict.fromkeys([*ASKED, *WRITING, 'output'], 'is a flag of some runs only and needs --workdir')
     recipe = Workdir(workdir).recipe()
     own = recipe.data.asked_by
     flags.DEFINE_multi_string(own, None, ASKED[own])
     if recipe.task.writes:
         _define_writing()
+    if recipe.task.drawn:
+        flags.DEFINE_string('output', '', f'File for a picture of {recipe.task.drawn}. Needs Pillow, of the extra '
+                                          '`vision`.')
     what = f'the task {recipe.task.kind} on {recipe.data.kind.replace("_", " ")}'
-    others = {name: f'is no flag for this run, which is of {what}: use --{own}' for name in {*ASKED, *WRITING} - {own}}
+    others = {name: f'is no flag for this run, which is of {what}: use --{own}'
+              for name in {*ASKED, *WRITING, 'output'} - {own}}
     return f'task: {recipe.task.kind}', others
 
 

@@ -71,11 +71,13 @@ class Mask:
 
     shape: (H, W). A size that differs between examples is 0; such masks come as the bytes of PNG files, grey, 8 bits,
     with the same numbers.
+    largest: (H, W) that no mask exceeds, where sizes differ and that is known.
     """
 
     void = 255
     names: tuple
     shape: tuple
+    largest: tuple = (0, 0)
 
     @property
     def encoded(self):

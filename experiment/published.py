@@ -65,9 +65,9 @@ def write(folder, recipe, model, sizes, class_names):
     try:
         if module is None:
             raise ValueError('no names of theirs are known for it')
+        theirs = module.HUGGING_FACE.to_theirs(arrays)
         described = module.describe({path: array.shape for path, array in arrays.items()}, recipe.model.values(), sizes,
                                     class_names)
-        theirs = module.HUGGING_FACE.to_theirs(arrays)
     except ValueError as error:
         raise UserError(f'`format` huggingface cannot hold the model {recipe.model.kind} of this run: {error}. '
                         'Received: format=huggingface') from None

@@ -21,9 +21,10 @@ class Found:
     what: str
 
     def __str__(self):
-        rest = ', '.join(self.of_the_seed)
+        from models.pretrained import some      # Keras, which the verbs import after their flags
+        rest = some(self.of_the_seed)
         return f'{self.what}, hash {self.hash[:16]}' + (
-            f'; {rest} of the seed, since there they have another shape' if rest else '')
+            f'; {rest} of the seed, since they are not there in this shape' if self.of_the_seed else '')
 
 
 def find(trainer, recipe, workdir):

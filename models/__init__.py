@@ -4,11 +4,14 @@ import inspect
 
 from errors import UserError, lookup
 from models import resnet_names
+from models.centernet import centernet
 from models.cnn import cnn
+from models.deeplab import deeplab
 from models.lstm import lstm
 from models.mlp import mlp
 from models.resnet import resnet
 from models.transformer import transformer
+from models.unet import unet
 
 MODELS = {
     'mlp': mlp,
@@ -16,11 +19,15 @@ MODELS = {
     'lstm': lstm,
     'resnet': resnet,
     'transformer': transformer,
+    'centernet': centernet,
+    'unet': unet,
+    'deeplab': deeplab,
 }
 # Models of which others publish weights: the module that knows their names and descriptions.
-PUBLISHED = {'resnet': resnet_names}
+PUBLISHED = dict.fromkeys(('resnet', 'centernet', 'unet', 'deeplab'), resnet_names)
 # All sizes that a task can give. A builder's other parameters are options.
-SIZES = ('input_shape', 'outputs', 'vocabulary_size', 'length', 'source_vocabulary_size', 'target_vocabulary_size')
+SIZES = ('input_shape', 'outputs', 'box_classes', 'pixel_classes', 'vocabulary_size', 'length',
+         'source_vocabulary_size', 'target_vocabulary_size')
 
 
 def build(name, sizes, /, **options):

@@ -8,7 +8,7 @@ import collections
 import dataclasses
 import re
 
-HEAD = 'logits'     # the last layer of every model but those of several, which begin with HEADS
+HEAD = 'logits'     # the last layer of a model; all layers of a larger head begin with HEADS
 HEADS = 'head_'
 SHOWN = 3           # names in an error
 
@@ -60,8 +60,8 @@ class Names:
         taken = {name for name, _ in names.values()} | head
         unused = [name for name in theirs if name not in taken and not name.endswith(self.ignored)]
         if missing or unused:
-            raise ValueError(' and '.join([f'{_some(missing)} {_is(missing)} not there'] * bool(missing)
-                                          + [f'{_some(unused)} {_is(unused)} not here'] * bool(unused)))
+            raise ValueError(' and '.join([f'{some(missing)} {_is(missing)} not there'] * bool(missing)
+                                          + [f'{some(unused)} {_is(unused)} not here'] * bool(unused)))
         arrays = {}
         for path, (name, transform) in names.items():
             if name in theirs:
@@ -74,7 +74,7 @@ class Names:
         """{path: array} of all variables of a model -> {their name, with its prefix: array}."""
         names, prefix = self.of(arrays), self.prefixes[0] if self.prefixes else ''
         if lacking := [path for path in arrays if path not in names]:
-            raise ValueError(f'{_some(lacking)} {_is(lacking)} not there')
+            raise ValueError(f'{some(lacking)} {_is(lacking)} not there')
         return {('' if _is_head(path) else prefix) + name: transform.to_theirs(arrays[path])
                 for path, (name, transform) in names.items()}
 
@@ -110,7 +110,8 @@ def _is_head(path):
     return any(part == HEAD or part.startswith(HEADS) for part in path.split('/'))
 
 
-def _some(names):
+def some(names):
+    """The first names, and how many more there are."""
     shown = ', '.join(sorted(names)[:SHOWN])
     return f'{shown} and {len(names) - SHOWN:,} more' if len(names) > SHOWN else shown
 

@@ -74,7 +74,7 @@ def resnet(input_shape, outputs=10, size='20', width=0, norm='batch', normalise=
     return keras.Model(inputs, x, name='resnet')
 
 
-def backbone(images, size, width=0, norm='batch', normalise='imagenet'):
+def backbone(images, size, width=0, norm='batch', normalise='imagenet', dilated=False):
     """The features of each stage by name, for a classifier, a detector or a segmenter.
 
     Sizes 18 to 152 (v1.5: the 3x3 convolution of a bottleneck has the stride) begin with a 7x7 convolution of stride 2
@@ -92,6 +92,8 @@ def backbone(images, size, width=0, norm='batch', normalise='imagenet'):
             standardised kernels (arXiv:1903.10520).
         normalise: 'imagenet' takes ImageNet's mean from the images and divides by its deviation, as weights from
             elsewhere expect; 'none' leaves them in [0, 1].
+        dilated: whether stage 4 keeps the size of stage 3, with 3x3 convolutions of dilation 2 in place of the stride
+            (arXiv:1606.00915, section 3.1). Its weights fit both forms.
 
     Returns:
         {name: KerasTensor}, with rounding up where a stride does not divide H or W:
@@ -104,7 +106,9 @@ def backbone(images, size, width=0, norm='batch', normalise='imagenet'):
     """
     chosen = lookup(SIZES, size, 'size')
     chosen = dataclasses.replace(chosen, width=width or chosen.width)
-    convolve = lookup({'batch': _Batch, 'group': _Group}, norm, 'norm')()
+    if dilated and chosen.is_small:
+        raise UserError(f'`size` must be one of four stages, for a dilated last one. Received: size={size!r}')
+    convolve = convolution(norm)
     x = _normalised(images, normalise)
     kernel, stride = (3, 1) if chosen.is_small else (7, 2)
     x = features = convolve(x, chosen.width, kernel, stride, 'stem')
@@ -114,9 +118,10 @@ def backbone(images, size, width=0, norm='batch', normalise='imagenet'):
         x = keras.layers.MaxPooling2D(3, 2, name='stem_pool')(x)
     block = _bottleneck if chosen.bottleneck else _basic
     for stage, depth in enumerate(chosen.depths, 1):
+        is_dilated = dilated and stage == 4
         for i in range(depth):
-            stride = 2 if stage > 1 and i == 0 else 1
-            x = block(x, chosen.width * 2 ** (stage - 1), stride, convolve, f'stage{stage}_block{i}')
+            stride = 2 if stage > 1 and i == 0 and not is_dilated else 1
+            x = block(x, chosen.width * 2 ** (stage - 1), stride, convolve, f'stage{stage}_block{i}', 1 + is_dilated)
         found[f'stage{stage}'] = x
     return found
 
@@ -136,15 +141,15 @@ def _normalised(images, normalise):
 
 # --- Blocks: x [B, H, W, c] -> [B, H / stride, W / stride, filters, or 4 * filters in a bottleneck] ---
 
-def _basic(x, filters, stride, convolve, name):
-    y = convolve(x, filters, 3, stride, name, 1)
-    y = convolve(y, filters, 3, 1, name, 2, relu=False)
+def _basic(x, filters, stride, convolve, name, dilation):
+    y = convolve(x, filters, 3, stride, name, 1, dilation=dilation)
+    y = convolve(y, filters, 3, 1, name, 2, relu=False, dilation=dilation)
     return _sum(y, x, stride, convolve, name)
 
 
-def _bottleneck(x, filters, stride, convolve, name):
+def _bottleneck(x, filters, stride, convolve, name, dilation):
     y = convolve(x, filters, 1, 1, name, 1)
-    y = convolve(y, filters, 3, stride, name, 2)
+    y = convolve(y, filters, 3, stride, name, 2, dilation=dilation)
     y = convolve(y, 4 * filters, 1, 1, name, 3, relu=False)
     return _sum(y, x, stride, convolve, name)
 
@@ -155,16 +160,24 @@ def _sum(y, x, stride, convolve, name):
     return keras.layers.ReLU(name=f'{name}_relu')(keras.layers.Add(name=f'{name}_add')([y, x]))
 
 
+def convolution(norm):
+    """function (x, filters, kernel, stride, name, number, relu, dilation) -> [B, H / stride, W / stride, filters].
+
+    A convolution without a bias, its norm, and a relu, in layers NAME_convN, NAME_normN, NAME_reluN. norm: see
+    `backbone`.
+    """
+    return lookup({'batch': _Batch, 'group': _Group}, norm, 'norm')()
+
+
 class _Batch:
-    """A convolution without a bias, its norm, and a relu, in layers NAME_convN, NAME_normN, NAME_reluN."""
 
     convolution = keras.layers.Conv2D
 
-    def __call__(self, x, filters, kernel, stride, name, number='', relu=True):
+    def __call__(self, x, filters, kernel, stride, name, number='', relu=True, dilation=1):
         if stride > 1 and kernel > 1:
             x = keras.layers.ZeroPadding2D(kernel // 2, name=f'{name}_pad{number}')(x)
         x = self.convolution(filters, kernel, stride, padding='valid' if stride > 1 else 'same', use_bias=False,
-                             kernel_initializer=HE, name=f'{name}_conv{number}')(x)
+                             dilation_rate=dilation, kernel_initializer=HE, name=f'{name}_conv{number}')(x)
         x = self.norm(filters, f'{name}_norm{number}')(x)
         return keras.layers.ReLU(name=f'{name}_relu{number}')(x) if relu else x
 

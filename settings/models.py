@@ -8,8 +8,8 @@ from settings.fields import Section, field
 @dataclass(frozen=True)
 class Model(Section):
     weights: str = field('', 'Folder of a run of the same model, from whose newest weights this run starts; for '
-                             'resnet also a folder of Hugging Face\'s, torchvision\'s or timm\'s weights. Without it, '
-                             'the seed decides them.')
+                             'resnet and what is built on it also a folder of Hugging Face\'s, torchvision\'s or '
+                             'timm\'s weights of a ResNet. Without it, the seed decides them.')
 
     def options(self):
         """{name: value} of what the function is given besides the task's sizes: what differs from its defaults."""
@@ -35,10 +35,8 @@ class LSTM(Model):
 
 
 @dataclass(frozen=True)
-class ResNet(Model):
-    kind = 'resnet'
-    size: str = field('20', 'Row of the size table: 20, 32, 44, 56 for images as small as CIFAR\'s; the others for '
-                            'ImageNet\'s.', choices=('20', '32', '44', '56', '18', '34', '50', '101', '152'))
+class Residual(Model):
+    """What a ResNet and the models over one have in common. A section's `size` comes first."""
     width: int = field(0, 'Channels inside the blocks of the first stage. 0 means those of the size: 16 or 64.',
                        least=0, most=2 ** 12)
     norm: str = field('batch', 'Normalisation of activations: batch, over the global batch; or group, within each '
@@ -46,6 +44,34 @@ class ResNet(Model):
     normalise: str = field('imagenet', 'Normalisation of images inside the model: by the mean and deviation of '
                                        'ImageNet\'s, as weights from elsewhere expect; or none.',
                            choices=('imagenet', 'none'))
+
+
+LARGE, SMALL = ('18', '34', '50', '101', '152'), ('20', '32', '44', '56')
+
+
+@dataclass(frozen=True)
+class ResNet(Residual):
+    kind = 'resnet'
+    size: str = field('20', 'Row of the size table: 20, 32, 44, 56 for images as small as CIFAR\'s; the others for '
+                            'ImageNet\'s.', choices=(*SMALL, *LARGE))
+
+
+@dataclass(frozen=True)
+class CenterNet(Residual):
+    kind = 'centernet'
+    size: str = field('18', 'Row of the ResNet\'s size table.', choices=LARGE)
+
+
+@dataclass(frozen=True)
+class UNet(Residual):
+    kind = 'unet'
+    size: str = field('18', 'Row of the ResNet\'s size table.', choices=LARGE)
+
+
+@dataclass(frozen=True)
+class DeepLab(Residual):
+    kind = 'deeplab'
+    size: str = field('50', 'Row of the ResNet\'s size table.', choices=LARGE)
 
 
 @dataclass(frozen=True)

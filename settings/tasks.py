@@ -7,8 +7,12 @@ from settings.fields import Section, field
 
 @dataclass(frozen=True)
 class Task(Section):
-    """Attributes: writes: whether the model writes texts, by a search or by sampling."""
-    writes = False
+    """Attributes:
+        writes: whether the model writes texts, by a search or by sampling.
+        drawn: what predict.py can draw into an image, in words; '' for nothing. drawn_only: outputs that are not
+            printed, but drawn.
+    """
+    writes, drawn, drawn_only = False, '', ()
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,19 @@ class Classification(Smoothed):
 @dataclass(frozen=True)
 class Regression(Task):
     kind = 'regression'
+
+
+@dataclass(frozen=True)
+class Detection(Task):
+    kind, drawn = 'detection', 'an image with the boxes found'
+    min_score: float = field(0.3, 'Lowest score of a box that is served or shown. Evaluation looks at all boxes.',
+                             least=0, most=1)
+
+
+@dataclass(frozen=True)
+class Segmentation(Smoothed):
+    kind, drawn_only = 'segmentation', ('mask',)
+    drawn = 'an image under the colours of its classes; the mask is written beside it, as NAME_mask.png'
 
 
 @dataclass(frozen=True)

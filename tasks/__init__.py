@@ -2,12 +2,16 @@
 
 from errors import lookup
 from tasks.classification import classification
+from tasks.detection import Detection
 from tasks.regression import Regression
+from tasks.segmentation import Segmentation
 from tasks.translation import Translation
 
 TASKS = {
     'classification': classification,
+    'detection': Detection,
     'regression': Regression,
+    'segmentation': Segmentation,
     'translation': Translation,
 }
 

@@ -1,17 +1,12 @@
 """Classification of images or texts: one of K classes per example. Cross-entropy, as in the documents."""
 
-import os
-import pathlib
-import stat
-
 import tensorflow as tf
 
 from data.dataset import Image, Label, Text
-from data.inputs import image_files
 from data.inputs.images import ImageInput, decode_images
 from data.inputs.text import text_inputs
 from draws import Draws
-from errors import UserError
+from tasks.images import read_image, signature_inputs, signatures
 from tasks.task import SHOWN, Task, ask_texts, cross_entropy, weighted
 
 SOUGHT, PER_CALL = 1024, 64      # examples among which mistakes are looked for: in all, per call of the model
@@ -117,14 +112,11 @@ class ImageClassification(Classification):
         def pixels(pixels):
             return self.numbers(model(pixels, training=False))
 
-        return {'serving_default': (images, [tf.TensorSpec([None, None, None, None], tf.uint8, name='images')]),
-                'encoded': (encoded, [tf.TensorSpec([None], tf.string, name='image_bytes')]),
-                'pixels': (pixels, [tf.TensorSpec([None, *self.image.shape], tf.float32, name='pixels')])}
+        return signatures(self.image.shape, images=images, encoded=encoded, pixels=pixels)
 
     def served_inputs(self, examples):
         images = self.image.raw(examples[self.roles['image']])
-        encoded = tf.constant([tf.io.encode_png(image).numpy() for image in images])
-        return {'serving_default': [images], 'encoded': [encoded], 'pixels': [self.image(images)]}
+        return signature_inputs(images, self.image(images))
 
     def predict(self, model, image):
         """Image files, from the served function for encoded images."""
@@ -197,22 +189,3 @@ class TextClassification(Classification):
     def describe(self, asked, answer):
         cut = f' (only its first {self.text.length - 1} tokens)' if answer['cut'] else ''
         return super().describe(asked + cut, answer)
-
-
-def read_image(path):
-    """The bytes of an image file that TensorFlow can decode.
-
-    Raises:
-        UserError: it is missing, no regular file (reading a pipe or a device may never end), or no such image.
-    """
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise UserError(f'`image` must be a regular file. Received: image={path!r}')
-        data = pathlib.Path(path).read_bytes()
-        image_files.decode(data)
-    except OSError as error:
-        raise UserError(f'`image` must be a file that can be read: {error.strerror}. '
-                        f'Received: image={path!r}') from None
-    except tf.errors.InvalidArgumentError:
-        raise UserError(f'`image` must be a {image_files.FORMATS} file. Received: image={path!r}') from None
-    return data

@@ -127,6 +127,10 @@ class Task:
         """Raw examples of a source -> {signature: [tensor per TensorSpec]}: what an export is checked with."""
         raise NotImplementedError
 
+    def comparable(self, outputs):
+        """{name: array} of a signature -> what an export is compared by: other arrays, for outputs that are files."""
+        return outputs
+
     def score_served(self, outputs, source):
         """A plain signature's outputs for all examples of a source, {name: array [N, ...]} -> {metric: value}."""
         return {}

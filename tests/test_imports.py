@@ -10,7 +10,7 @@ from tests.conftest import ROOT
 # Where a module is named, it alone and not its room. Each room may import itself, and other packages than ours.
 ARROWS = {
     'errors': '', 'draws': '', 'settings': 'errors', 'recipes': 'errors settings', 'models': 'errors',
-    'data': 'draws errors', 'tasks': 'data draws errors', 'interpretability': 'errors models',
+    'data': 'draws errors', 'tasks': 'data draws errors interpretability.palette', 'interpretability': 'errors models',
     'strategies': 'errors', 'training': 'draws errors strategies.graphs strategies.preflight',
     'experiment': 'data errors models settings strategies tasks training',
     'cli': 'errors recipes settings strategies.hosts strategies.selection strategies.tpu',

@@ -43,6 +43,19 @@ def decode_other(file):
     return tf.ensure_shape(image, [None, None, None])
 
 
+def sizes_of(images, field):
+    """A source's images, of the kind of a field -> int32 [B, 2], height and width, upright."""
+    if not field.encoded:
+        return tf.tile([field.shape[:2]], [tf.shape(images)[0], 1])
+
+    def size(file):
+        def jpeg():
+            shape = tf.io.extract_jpeg_shape(file)[:2]
+            return tf.where(orientation(file) > 4, shape[::-1], shape)
+        return tf.cond(is_jpeg(file), jpeg, lambda: tf.shape(decode_other(file))[:2])
+    return tf.map_fn(size, images, fn_output_signature=tf.TensorSpec([2], tf.int32))
+
+
 def _mark_animation(file):
     """An animated WebP is marked as one with transparency; other bytes are returned as they are.
 

@@ -102,23 +102,40 @@ def match_channels(images, channels):
 
 def resize_by_products(images, height, width):
     """`resize` as a matrix product per axis: float32 [B, h, w, c], h and w unknown if need be -> [B, H, W, c]."""
-    known, shape = images.shape, tf.shape(images)
-    batch, h, w, c = (shape[i] if known[i] is None else known[i] for i in range(4))
-    x = tf.matmul(triangles(height, h), tf.reshape(images, [batch, h, w * c]))           # [B, H, w * c]
+    h, w = (tf.shape(images)[i] if images.shape[i] is None else images.shape[i] for i in (1, 2))
+    return by_matrices(images, triangles(height, h), triangles(width, w))
+
+
+def by_matrices(x, rows, columns):
+    """float32 [B, h, w, c], [H, h] and [W, w] -> [B, H, W, c]; any of B, h, w, H, W unknown if need be."""
+    batch, h, w, c = _sides(x)
+    height, width = _sides(rows)[0], _sides(columns)[0]
+    x = tf.matmul(rows, tf.reshape(x, [batch, h, w * c]))                                # [B, H, w * c]
     # Columns last: a product of matrices with c columns would be slow.
     x = tf.transpose(tf.reshape(x, [batch, height, w, c]), [0, 1, 3, 2])                 # [B, H, c, w]
-    x = tf.matmul(tf.reshape(x, [-1, w]), triangles(width, w), transpose_b=True)         # [B * H * c, W]
+    x = tf.matmul(tf.reshape(x, [-1, w]), columns, transpose_b=True)                     # [B * H * c, W]
     return tf.transpose(tf.reshape(x, [batch, height, c, width]), [0, 1, 3, 2])
 
 
-def triangles(out, size):
-    """float32 [out, size]: the share of each of `size` pixels in each of `out`, a triangle as tf.image.resize has."""
+def _sides(x):
+    return [tf.shape(x)[i] if side is None else side for i, side in enumerate(x.shape)]
+
+
+def triangles(out, size, used=None, first=None):
+    """float32 [out, size]: the share of each of `size` pixels in each of `out`, a triangle as tf.image.resize has.
+
+    used, first: int32 scalars. Of `size`, the first `first` pixels alone go to the first `used` of `out`.
+    """
     size = tf.convert_to_tensor(size)
-    scale = tf.cast(size, tf.float32) / float(out)
+    known = tf.cast(size if first is None else first, tf.float32)
+    scale = known / tf.cast(out if used is None else used, tf.float32)
     centres = (tf.range(out, dtype=tf.float32) + 0.5) * scale
     pixels = tf.cast(tf.range(size), tf.float32) + 0.5
     shares = tf.maximum(0., 1. - tf.abs(pixels - centres[:, None]) / tf.maximum(scale, 1.))
-    return shares / tf.reduce_sum(shares, axis=1, keepdims=True)
+    if used is None:
+        return shares / tf.reduce_sum(shares, axis=1, keepdims=True)
+    shares = tf.where((tf.range(out) < used)[:, None] & (pixels < known), shares, 0.)
+    return shares / tf.maximum(tf.reduce_sum(shares, axis=1, keepdims=True), 1e-6)
 
 
 def resize_files(images, height, width):

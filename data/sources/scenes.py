@@ -1,13 +1,13 @@
 """Scenes composed of real images of single objects, with exact boxes and masks: for detection and segmentation.
 
 fashion_scenes has articles of Fashion-MNIST, digit_scenes handwritten digits. A scene is a colour image, 128x128: one
-to six objects, enlarged and tinted, before a background of colour noise. 20,000 train, 1,000 validation and 2,000 test;
+to six objects, enlarged and tinted, before a background of colour noise. 100,000 train, 1,000 validation and 2,000 test;
 each split has the objects of the same split of its source, so no object of one is seen in another.
 
 Objects may overlap. One that would leave less than half of another to be seen is left out. A box is the extent of the
 pixels of its object that are seen; a mask has the class of what is seen at each pixel, 0 for the background.
 
-Which objects are where is drawn once, 5 MB for all scenes; the pixels are computed when they are asked for, by exact
+Which objects are where is drawn once, 25 MB for all scenes; the pixels are computed when they are asked for, by exact
 arithmetic, so that they are the same on any machine. Four classes of Fashion-MNIST that are hard to tell apart are one,
 top: a scene is about finding.
 """
@@ -22,7 +22,7 @@ from data.sources.digits import open_digits
 from data.sources.fashion_mnist import open_fashion_mnist
 from errors import UserError
 
-SIZES = {'train': 20_000, 'validation': 1_000, 'test': 2_000}
+SIZES = {'train': 100_000, 'validation': 1_000, 'test': 2_000}
 SIDE, MOST = 128, 6                # pixels of a scene, objects in it
 SMALLEST, LARGEST = 28, 64         # pixels that an object's image takes in a scene
 THRESHOLD = 26                     # of 255: darker pixels of an object's image are its background

@@ -91,7 +91,7 @@ class PreparedSplit:
     def _decode(self, parsed, key, field):
         if isinstance(field, Boxes):
             image = self._image()
-            sizes = tfds_objects.image_sizes(parsed[self._keys[image]], self._fields[image])
+            sizes = image_files.sizes_of(parsed[self._keys[image]], self._fields[image])
             boxes = tfds_objects.decode_boxes(parsed, key, self._parts[key], field, sizes)
             return tf.ensure_shape(boxes, [parsed[self._keys[image]].shape[0], field.most, 6])
         values = parsed[key]

@@ -8,7 +8,6 @@ import numpy as np
 import tensorflow as tf
 
 from data.dataset import Boxes, Mask
-from data.inputs import image_files
 from data.sources.boxes import padding_last
 from data.sources.masks import encode
 
@@ -89,16 +88,3 @@ def decode_masks(files, table, field):
         mask = tf.gather(tf.constant(table), tf.cast(tf.io.decode_png(file)[..., 0], tf.int32))
         return encode(mask) if field.encoded else tf.ensure_shape(mask, field.shape)
     return tf.map_fn(decode, files, fn_output_signature=spec)
-
-
-def image_sizes(files, field):
-    """string [B], image files of a field's kind -> int32 [B, 2], height and width, upright."""
-    if not field.encoded:
-        return tf.tile([field.shape[:2]], [tf.shape(files)[0], 1])
-
-    def size(file):
-        def jpeg():
-            shape = tf.io.extract_jpeg_shape(file)[:2]
-            return tf.where(image_files.orientation(file) > 4, shape[::-1], shape)
-        return tf.cond(image_files.is_jpeg(file), jpeg, lambda: tf.shape(image_files.decode_other(file))[:2])
-    return tf.map_fn(size, files, fn_output_signature=tf.TensorSpec([2], tf.int32))

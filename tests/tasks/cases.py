@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 import models
-from data.dataset import Image, Label, Number, Text, Vector
+from data.dataset import Boxes, Image, Label, Mask, Number, Text, Vector
 from data.source import Tensors
 from data.tokenizers.words import CharacterTokenizer, WordTokenizer
 from tasks import TASKS
@@ -25,6 +25,50 @@ def image_files():
     files = np.array([tf.io.encode_png(RANDOM.randint(0, 256, (5 + i, 9, 3)).astype(np.uint8)).numpy()
                       for i in range(12)], object)
     return one_source(Tensors(image=files, label=LABELS), image=Image((0, 0, 3)), label=NAMES)
+
+
+def boxes(count=12, most=3, side=32):
+    """Boxes of three classes; the second image has none, and one of the third image's is ignored."""
+    corners = np.sort(RANDOM.uniform(0, side, (count, most, 2, 2)), axis=2)
+    corners[:, :, 1] = np.minimum(corners[:, :, 1] + 2, side)       # an area
+    rows = np.concatenate([corners.reshape(count, most, 4), RANDOM.randint(0, 3, (count, most, 1)),
+                           np.zeros((count, most, 1))], axis=2)
+    rows[1], rows[2, 0, 5], rows[3, 1:] = Boxes.PADDING, 1., Boxes.PADDING
+    return rows.astype(np.float32)
+
+
+def boxed():
+    pixels = RANDOM.randint(0, 256, (12, 32, 32, 3)).astype(np.uint8)
+    return one_source(Tensors(image=pixels, boxes=boxes()), image=Image((32, 32, 3)), boxes=Boxes(NAMES.names, 3))
+
+
+def png(pixels):
+    return tf.io.encode_png(pixels).numpy()
+
+
+def boxed_files():
+    files = [png(RANDOM.randint(0, 256, (32 + i, 40, 3)).astype(np.uint8)) for i in range(12)]
+    return one_source(Tensors(image=np.array(files, object), boxes=boxes()), image=Image((0, 0, 3)),
+                      boxes=Boxes(NAMES.names, 3))
+
+
+def masks(*shape):
+    mask = RANDOM.randint(0, 4, shape).astype(np.uint8)
+    return np.where(mask == 3, Mask.void, mask)
+
+
+def masked():
+    pixels = RANDOM.randint(0, 256, (12, 32, 32, 1)).astype(np.uint8)
+    return one_source(Tensors(image=pixels, mask=masks(12, 32, 32)), image=Image((32, 32, 1)),
+                      mask=Mask(NAMES.names, (32, 32)))
+
+
+def masked_files():
+    sizes = [(20 + i, 30, 3) for i in range(12)]
+    files = np.array([png(RANDOM.randint(0, 256, size).astype(np.uint8)) for size in sizes], object)
+    pngs = np.array([png(masks(*size[:2], 1)) for size in sizes], object)
+    return one_source(Tensors(image=files, mask=pngs), image=Image((0, 0, 3)),
+                      mask=Mask(NAMES.names, (0, 0), (31, 30)))
 
 
 def vectors():
@@ -48,6 +92,11 @@ LISTED = {
     'image files': ('classification', image_files, {'image_size': 8, 'augment': 'shift'}, {}, 'cnn', {}),
     'texts, lstm': ('classification', texts, {'word_dropout': 0.3}, {}, 'lstm', {'units': 8, 'bidirectional': True}),
     'texts, transformer': ('classification', texts, {}, {'label_smoothing': 0.1}, 'transformer', {}),
+    'boxes': ('detection', boxed, {}, {'min_score': 0.08}, 'centernet', {'width': 8}),
+    'boxes of files': ('detection', boxed_files, {'image_size': 64}, {'min_score': 0.08}, 'centernet', {'width': 8}),
+    'masks': ('segmentation', masked, {}, {'label_smoothing': 0.1}, 'unet', {'width': 8}),
+    'masks of files': ('segmentation', masked_files, {'image_size': 64}, {}, 'deeplab',
+                       {'size': '18', 'width': 8}),
     'vectors': ('regression', vectors, {}, {}, 'mlp', {}),
     'pairs': ('translation', pairs, {}, {'label_smoothing': 0.1, 'beam_size': 2}, 'transformer', {}),
     'packed pairs': ('translation', pairs, {'packing': True}, {}, 'transformer', {'share_embeddings': True}),
