@@ -132,5 +132,5 @@ def _difference(where, name, ours, theirs):
 
 
 def near_ties(values):
-    """The share of an array's values, which are no numbers with a fraction, that may differ: of masks [B, h, w] only."""
+    """The share of whole numbers or strings that may differ: none, but of masks, [B, h, w]."""
     return NEAR_TIES if values.ndim == 3 and values.dtype.kind in 'iu' else 0.

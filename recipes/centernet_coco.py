@@ -1,10 +1,10 @@
 """Object detection on COCO 2017, 118,287 images of 80 classes: CenterNet over a ResNet-18, 512x512. Not run by us.
 
-    python train.py --model=centernet --dataset=coco/2017 --data_dir=FOLDER --weights=RESNET18
+    python train.py --model=centernet --dataset=coco/2017 --data_dir=FOLDER
 
-FOLDER/coco/2017 in COCO's layout, or what TensorFlow Datasets prepare. TTFNet reaches AP 0.259 with ResNet-18 in 12 epochs
-(arXiv:1909.00700, table 4) and CenterNet 0.281 in 140 (arXiv:1904.07850, table 1), both from ImageNet's weights: RESNET18
-is a folder of Hugging Face's, torchvision's or timm's.
+FOLDER/coco/2017 in COCO's layout, or what TensorFlow Datasets prepare. TTFNet reaches AP 0.259 with ResNet-18 in 12
+epochs (arXiv:1909.00700) and CenterNet 0.281 in 140 (arXiv:1904.07850), both from ImageNet's weights: add
+--weights=RESNET18, a folder of Hugging Face's, torchvision's or timm's.
 """
 
 from settings import CenterNet, Detection, Images, Recipe, Training

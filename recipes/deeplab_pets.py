@@ -1,9 +1,9 @@
 """Semantic segmentation of 37 breeds of pets (pet, background, border): DeepLabv3+ over a ResNet-50. Not run by us.
 
-    python train.py --model=deeplab --data_dir=FOLDER --weights=RESNET50
+    python train.py --model=deeplab --data_dir=FOLDER
 
-TensorFlow Datasets download oxford_iiit_pet to FOLDER. RESNET50 is a folder of Hugging Face's, torchvision's or timm's
-weights; without it, training begins from random ones.
+TensorFlow Datasets download oxford_iiit_pet to FOLDER. --weights=RESNET50, a folder of Hugging Face's, torchvision's or
+timm's weights, begins with those of ImageNet instead of random ones.
 """
 
 from settings import DeepLab, Images, Recipe, Segmentation, Training

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from data.dataset import Boxes, Image
+from data.inputs.augment import check
 from data.inputs.image_files import sizes_of
 from data.inputs.letterbox import Letterbox
 from tasks import targets
@@ -31,6 +32,7 @@ class Detection(Task):
 
     def __init__(self, settings, dataset, data, tokenizer=None):
         super().__init__(settings, dataset, data, tokenizer)
+        check(data.augment, has_boxes_or_mask=True)
         self.image = Letterbox(dataset, self.roles['image'], data)
         self._field = dataset.fields[self.roles['image']]
         self.class_names = list(dataset.fields[self.roles['boxes']].names)

@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from data.dataset import Image, Mask
+from data.inputs.augment import check
 from data.inputs.letterbox import Letterbox, resize_mask
 from data.rows import of as rows_of
 from data.sources.masks import encode
@@ -33,6 +34,7 @@ class Segmentation(Task):
 
     def __init__(self, settings, dataset, data, tokenizer=None):
         super().__init__(settings, dataset, data, tokenizer)
+        check(data.augment, has_boxes_or_mask=True)
         self.image = Letterbox(dataset, self.roles['image'], data)
         self._mask = dataset.fields[self.roles['mask']]
         self.class_names = list(self._mask.names)
@@ -54,9 +56,9 @@ class Segmentation(Task):
         """What `prepare` gives, and the masks as they are."""
         image, size = self.image(examples[self.roles['image']])
         shrunk = self._shrunk(size)
+        full = self._each(lambda mask, size: resize_mask(mask, size, self._full), examples, self._full, shrunk)
         return {'image': image, 'mask': self._each(self.image.mask_to_model, examples, self.image.shape[:2], size),
-                'full': self._each(lambda mask, size: resize_mask(mask, size, self._full), examples, self._full, shrunk),
-                'size': shrunk, 'used': self.image.used(size)}
+                'full': full, 'size': shrunk, 'used': self.image.used(size)}
 
     def _each(self, function, examples, shape, size):
         """function (uint8 [h, w], size) -> uint8 [*shape], of each example's mask."""

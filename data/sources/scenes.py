@@ -1,7 +1,7 @@
 """Scenes composed of real images of single objects, with exact boxes and masks: for detection and segmentation.
 
 fashion_scenes has articles of Fashion-MNIST, digit_scenes handwritten digits. A scene is a colour image, 128x128: one
-to six objects, enlarged and tinted, before a background of colour noise. 100,000 train, 1,000 validation and 2,000 test;
+to six objects, enlarged and tinted, before a background of colour noise. 100,000 train, 1,000 validation, 2,000 test;
 each split has the objects of the same split of its source, so no object of one is seen in another.
 
 Objects may overlap. One that would leave less than half of another to be seen is left out. A box is the extent of the
@@ -16,8 +16,8 @@ import numpy as np
 import tensorflow as tf
 
 from data.dataset import Boxes, Dataset, Image, Mask
+from data.inputs.boxes import padding_last
 from data.source import hash_arrays
-from data.sources.boxes import padding_last
 from data.sources.digits import open_digits
 from data.sources.fashion_mnist import open_fashion_mnist
 from errors import UserError
