@@ -178,6 +178,8 @@ def define_flags(cls, names=None, inherit=False):
 def _define_field(f, default, more=''):
     choices = f.metadata['choices']
     known = f' One of {", ".join(map(str, choices))}.' if choices else ''
+    if f.metadata['items']:
+        known = f' One or more of {", ".join(f.metadata["items"])}, with commas between them.'
     DEFINE[f.type](f.name, default, f.metadata['help'] + known + more)
 
 

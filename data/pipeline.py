@@ -12,21 +12,23 @@ Nothing here knows a kind of data: rows (see rows.py) and a task's `batch` funct
 
 import tensorflow as tf
 
+from data.rows import Paired
 from draws import Draws
 from errors import UserError
 
-SHUFFLE = 1      # the third part of a permutation's seed
+SHUFFLE, PARTNERS = 1, 2      # the third part of a permutation's seed
 
 
-def shuffled_rows(stream, num_examples, seed):
+def shuffled_rows(stream, num_examples, seed, purpose=SHUFFLE):
     """int64 [b] positions in the endless stream of epochs -> int64 [b] example indices.
 
-    Epoch e is the permutation of range(num_examples) that (seed, e) names; nothing is stored, each index is computed.
+    Epoch e is the permutation of range(num_examples) that (seed, e, purpose) names; nothing is stored, each index is
+    computed.
     """
     epoch, position = stream // num_examples, stream % num_examples
     # tf.random.experimental.index_shuffle pads a batched seed wrongly (TensorFlow 2.21), hence the raw op.
     seeds = tf.stack([tf.fill(tf.shape(epoch), tf.cast(seed, tf.int64)), epoch,
-                      tf.fill(tf.shape(epoch), tf.cast(SHUFFLE, tf.int64))], axis=1)
+                      tf.fill(tf.shape(epoch), tf.cast(purpose, tf.int64))], axis=1)
     return tf.raw_ops.RandomIndexShuffle(index=position, seed=tf.cast(seeds, tf.int32),
                                          max_index=tf.cast(num_examples - 1, tf.int64), rounds=4)
 
@@ -57,8 +59,7 @@ def training_slices(rows, batch, *, batch_size, seed, start_step=0):
 
         def element(number):
             step, first_row, positions = place(number)
-            examples = rows.gather(shuffled_rows(positions, rows.num_examples, seed))
-            return batch(examples, Draws(seed, step, first_row), training=True)
+            return _training_batch(rows, batch, positions, seed, step, first_row)
 
         return _map(tf.data.Dataset.counter(start_step * _local_replicas(context)), element)
     return dataset_fn
@@ -66,8 +67,19 @@ def training_slices(rows, batch, *, batch_size, seed, start_step=0):
 
 def first_rows(rows, batch, *, batch_size, seed, count):
     """The first `count` rows of step 0's batch, as `training_slices` gives them: (x, y, weights)."""
-    indices = examples_of(rows, batch_size=min(batch_size, count), seed=seed, step=0)
-    return batch(rows.gather(indices), Draws(seed), training=True)
+    return _training_batch(rows, batch, tf.range(min(batch_size, count), dtype=tf.int64), seed)
+
+
+def _training_batch(rows, batch, positions, seed, step=0, first_row=0):
+    """(x, y, weights) of the rows at int64 [b] positions in the stream of epochs."""
+    indices = shuffled_rows(positions, rows.num_examples, seed)
+    if isinstance(rows, Paired):
+        partners = shuffled_rows(positions, rows.num_examples, seed, PARTNERS)
+        examples = rows.gather(indices, partners)
+    else:
+        partners, examples = None, rows.gather(indices)
+    draws = Draws(seed, step, first_row, example=indices, epoch=positions // rows.num_examples, partner=partners)
+    return batch(examples, draws, training=True)
 
 
 def evaluation_slices(rows, batch, *, batch_size):

@@ -2,7 +2,7 @@
 
 Rows have `num_examples`, `fingerprint` and `gather(indices)`, int64 [B] -> {name: tensor [B, ...]}. Preparing is
 deterministic, so it may happen in each step (Mapped), once (Cached), or once with several examples per row (Packed, in
-packing.py).
+packing.py). Paired ones have a second row to mix with.
 """
 
 import numpy as np
@@ -33,6 +33,22 @@ class Cached:
 
     def gather(self, indices):
         return {name: tf.gather(array, indices) for name, array in self._arrays.items()}
+
+
+class Paired:
+    """Rows with another row beside each, to be mixed with: beside each `name`, `gather` gives `partner_name`.
+
+    The pipeline says which: one that (seed, epoch, position) names, so that a row need not look at its batch.
+    """
+
+    def __init__(self, rows):
+        self.num_examples, self.fingerprint, self._rows = rows.num_examples, rows.fingerprint, rows
+
+    def gather(self, indices, partners=None):
+        """indices, partners: int64 [B]; without partners, a row's is the next one."""
+        partners = (indices + 1) % self.num_examples if partners is None else partners
+        beside = {f'partner_{name}': value for name, value in self._rows.gather(partners).items()}
+        return {**self._rows.gather(indices), **beside}
 
 
 def of(source, prepare, fields):

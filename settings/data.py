@@ -6,6 +6,13 @@ from settings.datasets import NAMED
 from settings.fields import Section, field
 
 
+# In the order in which they are applied, which is not the order in which they are given. data/inputs/augment.py.
+AUGMENTATIONS = ('none', 'resized_crop', 'crop', 'translate', 'shift', 'flip', 'flip_shift', 'alternating_flip',
+                 'vertical_flip', 'trivial_augment', 'color_jitter', 'erase', 'mixup', 'cutmix')
+# At most one of each: those that move the image sideways, and those that mirror it left and right.
+EXCLUSIVE = (('resized_crop', 'crop', 'translate', 'shift', 'flip_shift'), ('flip', 'flip_shift', 'alternating_flip'))
+
+
 @dataclass(frozen=True)
 class Data(Section):
     """Attributes: asked_by: the flag of predict.py that gives a trained model an input of this kind."""
@@ -28,8 +35,15 @@ class Images(Data):
                             most=2 ** 13)
     channels: int = field(0, 'Colour channels to which images are converted: 1 for grey, 3 for RGB. 0 keeps those of '
                              'the dataset.', choices=(0, 1, 3))
-    augment: str = field('none', 'Random transform of training images.',
-                         choices=('none', 'shift', 'flip', 'flip_shift'))
+    augment: str = field('none', 'Random changes of training images, applied in the order of this list.',
+                         items=AUGMENTATIONS)
+
+    def rules(self):
+        yield from super().rules()
+        names = self.augment.split(',')
+        yield 'augment', 'must have nothing beside none', names == ['none'] or 'none' not in names
+        for group in EXCLUSIVE:
+            yield 'augment', f'must have at most one of {", ".join(group)}', sum(name in group for name in names) < 2
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import dataclasses
 from errors import UserError, lookup
 
 
-def field(default, help, *, least=None, above=None, most=None, below=None, choices=None):
+def field(default, help, *, least=None, above=None, most=None, below=None, choices=None, items=None):
     """A field of a Section; its type is the annotation.
 
     Args:
@@ -13,10 +13,11 @@ def field(default, help, *, least=None, above=None, most=None, below=None, choic
         help: what --help says, without type, choices and default.
         least, above, most, below: bounds of a number: least <= value <= most, above < value < below. A number needs a
             lower and an upper one, so that NaN and infinity are refused too.
-        choices: the legal values.
+        choices: the legal values. items: the legal parts of a list, which a text is with commas between them.
     """
     bounds = {'least': least, 'above': above, 'most': most, 'below': below}
-    return dataclasses.field(default=default, metadata={'help': help, 'bounds': bounds, 'choices': choices})
+    return dataclasses.field(default=default, metadata={'help': help, 'bounds': bounds, 'choices': choices,
+                                                        'items': items})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,8 +65,18 @@ def check(f, value):
         raise UserError(f'`{f.name}` must be of type {f.type.__name__}. Received: {f.name}={value!r}')
     if f.metadata['choices'] is not None:
         lookup(dict.fromkeys(f.metadata['choices']), value, f.name)
+    if f.metadata['items'] is not None:
+        _check_items(f.name, f.metadata['items'], value)
     if f.type in (int, float) and not _within(value, **f.metadata['bounds']):
         raise UserError(f'`{f.name}` must be {bounds(f)}. Received: {f.name}={value!r}')
+
+
+def _check_items(name, items, value):
+    parts = value.split(',')
+    for part in parts:
+        lookup(dict.fromkeys(items), part, name)
+    if len(set(parts)) < len(parts):
+        raise UserError(f'`{name}` must have each part once. Received: {name}={value!r}')
 
 
 def check_field(section, name, value):

@@ -10,9 +10,10 @@ from data.dataset import Image, Label, Text
 from data.inputs import image_files
 from data.inputs.images import ImageInput, decode_images
 from data.inputs.text import text_inputs
+from data.rows import Paired
 from draws import Draws
 from errors import UserError
-from tasks.task import SHOWN, Task, ask_texts, cross_entropy, weighted
+from tasks.task import SHOWN, Task, ask_texts, cross_entropy, mixed_cross_entropy, weighted
 
 SOUGHT, PER_CALL = 1024, 64      # examples among which mistakes are looked for: in all, per call of the model
 
@@ -79,6 +80,11 @@ class Classification(Task):
 
 
 class ImageClassification(Classification):
+    """y is int32 [B]; in training with mixed images {'label', 'partner': int32 [B], 'share': float32 [B]}.
+
+    share: that of the label's image; the rest is the partner's.
+    """
+
     reads = 'images'
     needs = {'image': Image, 'label': Label}
 
@@ -91,9 +97,32 @@ class ImageClassification(Classification):
         labels = tf.cast(examples[self.roles['label']], tf.int32)                        # [B]
         return {'x': self.image(examples[self.roles['image']]), 'y': labels}
 
+    def rows(self, source, training=False):
+        rows = super().rows(source, training)
+        return Paired(rows) if training and self.image.mixing else rows
+
     def batch(self, rows, draws, training=False):
-        x = self.image.augment(rows['x'], draws)[0] if training else rows['x']
-        return x, rows['y'], tf.ones_like(rows['y'], tf.float32)
+        x, y = rows['x'], rows['y']
+        weights = tf.ones_like(y, tf.float32)
+        if training:
+            x, _, _ = self.image.augment(x, draws)
+        if training and self.image.mixing:
+            partner, _, _ = self.image.augment(rows['partner_x'], draws.of_partners())
+            x, share = self.image.mix(x, partner, draws)
+            y = {'label': y, 'partner': rows['partner_y'], 'share': share}
+        return x, y, weights
+
+    def loss(self, y, outputs, weights, training=False):
+        if not isinstance(y, dict):
+            return super().loss(y, outputs, weights, training)
+        smoothing = self.settings.label_smoothing
+        return weighted(mixed_cross_entropy(**y, logits=outputs, label_smoothing=smoothing), weights)
+
+    def metrics(self, y, outputs, weights):
+        """Mixed images count as the class that has most of them."""
+        if isinstance(y, dict):
+            y = tf.where(y['share'] >= 0.5, y['label'], y['partner'])
+        return super().metrics(y, outputs, weights)
 
     def show_inputs(self, x):
         return {'inputs': x}

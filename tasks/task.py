@@ -194,6 +194,14 @@ def cross_entropy(y, logits, label_smoothing=0.):
     return tf.nn.softmax_cross_entropy_with_logits(targets, logits)
 
 
+def mixed_cross_entropy(label, partner, share, logits, label_smoothing=0.):
+    """int [B], twice, share float32 [B] of the first, and [B, K] logits -> float32 [B]: that of the mixed targets."""
+    share, classes = share[:, None], logits.shape[-1]
+    targets = share * tf.one_hot(label, classes) + (1. - share) * tf.one_hot(partner, classes)     # [B, K]
+    targets = (1. - label_smoothing) * targets + label_smoothing / classes
+    return tf.nn.softmax_cross_entropy_with_logits(targets, tf.cast(logits, tf.float32))
+
+
 @tf.custom_gradient
 def _sparse_cross_entropy(y, logits):
     """int [B, ...] and float32 [B, ..., K] -> float32 [B, ...]. Its gradient is softmax - one-hot.

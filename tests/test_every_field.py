@@ -150,6 +150,8 @@ def other(recipe, field, workdir):
         return f.metadata['choices'][1]
     if field in OTHER:
         return OTHER[field]
+    if f.metadata['items']:
+        return f.metadata['items'][-1]
     if f.metadata['choices']:      # the last, since the first may mean the value of the data or of this machine
         return next(choice for choice in reversed(f.metadata['choices']) if choice != value)
     return not value

@@ -75,6 +75,12 @@ def test_another_type_is_refused(cls, f):
     ({'precision': 'fp16'}, '`precision` must be one of auto, float32, bfloat16, float16'),
     ({'ema': 1.}, '`ema` must be at least 0 and below 1. Received: ema=1.0'),
     ({'seed': 2 ** 31}, '`seed` must be at least 0 and at most 2,147,483,647. Received: seed=2147483648'),
+    ({'augment': 'flip,flop'}, "`augment` must be one of none, .*Received: augment='flop'. Did you mean flip"),
+    ({'augment': 'crop,crop'}, "`augment` must have each part once. Received: augment='crop,crop'"),
+    ({'augment': 'none,crop'}, "`augment` must have nothing beside none. Received: augment='none,crop'"),
+    ({'augment': 'shift,crop'}, '`augment` must have at most one of resized_crop, .* Received: augment=.shift,crop'),
+    ({'augment': 'alternating_flip,flip'}, '`augment` must have at most one of flip, .*, alternating_flip. Received'),
+    ({'augment': ''}, "`augment` must be one of none, .* Received: augment=''"),
     ({'channels': 2}, '`channels` must be one of 0, 1, 3. Received: channels=2'),
     ({'beam_size': 2}, '`beam_size` is no field of model cnn on digits; it is one of: task translation. Received: '
                        'beam_size=2'),
@@ -121,8 +127,9 @@ def test_a_recipe_survives_its_file(name):
 
 def another(f, value):
     """Another value of a field, legal where there is one."""
-    if f.metadata['choices']:
-        return next(choice for choice in f.metadata['choices'] if choice != value)
+    legal = f.metadata['choices'] or f.metadata['items']
+    if legal:
+        return next(one for one in legal if one != value)
     if f.type is float:
         return 0.5 if value != 0.5 else 0.25
     return {bool: lambda: not value, int: lambda: value + 1, str: lambda: 'sgd' if value != 'sgd' else 'adam'}[f.type]()

@@ -6,14 +6,17 @@ Letters of shapes: B images of h x w pixels and c channels, each unknown if need
 import tensorflow as tf
 
 from data.inputs import image_files
-from data.inputs.augment import AUGMENTATIONS, augment
-from errors import UserError, lookup
-
-GREY = [0.2989, 0.587, 0.114]       # of red, green and blue, as tf.image.rgb_to_grayscale has them
+from data.inputs.augment import MIXING, augment, ordered
+from data.inputs.colour import GREY
+from data.inputs.mixing import mix
+from errors import UserError
 
 
 class ImageInput:
     """Images, or the bytes of image files, of any size -> float32 [B, H, W, C] in [0, 1]; the documents divide by 255.
+
+    Attributes:
+        shape: (H, W, C). names: of the recipe's augmentations, in order. mixing: those that need a second image.
 
     Args:
         dataset: a data.dataset.Dataset. name: of its field.
@@ -31,7 +34,8 @@ class ImageInput:
             raise UserError(f'`image_size` is needed for dataset={dataset.name}, whose images vary in size: they are '
                             'resized to it. Received: image_size=0')
         self._encoded = field.encoded
-        self._transform = lookup(AUGMENTATIONS, data.augment, 'augment')
+        self.names = ordered(data.augment)
+        self.mixing = tuple(name for name in self.names if name in MIXING)
         self.sizes = {'input_shape': self.shape}
 
     def __call__(self, images):
@@ -45,9 +49,13 @@ class ImageInput:
         """A source's images -> what a served model gets: uint8 [B, h, w, c]."""
         return tf.cast(decode_images(images, self.shape), tf.uint8) if self._encoded else images
 
-    def augment(self, x, draws):
-        """x [b, H, W, C] -> (x, moved [b, 8]), the recipe's random transform; None where nothing moved."""
-        return augment(x, self._transform, draws) if self._transform else (x, None)
+    def augment(self, x, draws, boxes=None, mask=None):
+        """x [b, H, W, C] -> (x, boxes, mask), changed as the recipe says, but for what mixes; see augment.augment."""
+        return augment(self.names, x, draws, boxes, mask)
+
+    def mix(self, x, partner, draws):
+        """Images [b, H, W, C], twice, both augmented -> (x, share [b] of the first in it); see mixing.mix."""
+        return mix(self.mixing, x, partner, draws)
 
 
 def resize(images, height, width):

@@ -50,12 +50,6 @@ class BoxLists:
         return boxes.to_tensor(default_value=tf.constant(Boxes.PADDING), shape=[indices.shape[0], self._most, 6])
 
 
-def padding_last(boxes, is_there):
-    """float32 [B, M, 6] and bool [B, M] -> float32 [B, M, 6], PADDING, at the end, for those that are not there."""
-    boxes = tf.where(is_there[..., None], boxes, tf.constant(Boxes.PADDING))
-    return tf.gather(boxes, tf.argsort(tf.cast(~is_there, tf.int32), axis=1, stable=True), axis=1, batch_dims=1)
-
-
 def check_box(place, box):
     """Returns a box of finite numbers whose left and upper edge come first, or raises UserError."""
     x0, y0, x1, y1 = box

@@ -16,8 +16,8 @@ import numpy as np
 import tensorflow as tf
 
 from data.dataset import Boxes, Dataset, Image, Mask
+from data.inputs.boxes import padding_last
 from data.source import hash_arrays
-from data.sources.boxes import padding_last
 from data.sources.digits import open_digits
 from data.sources.fashion_mnist import open_fashion_mnist
 from errors import UserError

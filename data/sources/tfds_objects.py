@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from data.dataset import Boxes, Mask
 from data.inputs import image_files
-from data.sources.boxes import padding_last
+from data.inputs.boxes import padding_last
 from data.sources.masks import encode
 
 MOST = 128                  # boxes of an image in sets that are not held in memory; of more, the first

@@ -46,6 +46,8 @@ def pairs():
 LISTED = {
     'images': ('classification', images, {'augment': 'flip_shift'}, {'label_smoothing': 0.1}, 'mlp', {}),
     'image files': ('classification', image_files, {'image_size': 8, 'augment': 'shift'}, {}, 'cnn', {}),
+    'mixed images': ('classification', images, {'augment': 'alternating_flip,mixup,cutmix'}, {'label_smoothing': 0.1},
+                     'mlp', {}),
     'texts, lstm': ('classification', texts, {'word_dropout': 0.3}, {}, 'lstm', {'units': 8, 'bidirectional': True}),
     'texts, transformer': ('classification', texts, {}, {'label_smoothing': 0.1}, 'transformer', {}),
     'vectors': ('regression', vectors, {}, {}, 'mlp', {}),
