@@ -4,6 +4,7 @@ import inspect
 
 from errors import UserError, lookup
 from models import resnet_names
+from models.airbench import airbench
 from models.cnn import cnn
 from models.lstm import lstm
 from models.mlp import mlp
@@ -15,6 +16,7 @@ MODELS = {
     'cnn': cnn,
     'lstm': lstm,
     'resnet': resnet,
+    'airbench': airbench,
     'transformer': transformer,
 }
 # Models of which others publish weights: the module that knows their names and descriptions.
