@@ -80,7 +80,8 @@ def _train(recipe, options, name, note, workdir, devices, deterministic):
     found = weights.find(trainer, recipe, workdir) if devices.is_chief else None
     if devices.is_chief:
         workdir.lock()                 # only now: what is wrong so far leaves no folder behind
-    started = weights.start(trainer, recipe, found, batches.fingerprint)
+    with parts.data_errors(dataset):
+        started = weights.start(trainer, recipe, found, batches)
     if devices.is_chief:
         workdir.claim(recipe, task.tokenizer_files)
         _print_head(name, note, workdir, recipe, devices, dataset, batches, trainer, jit_reason, started)

@@ -96,8 +96,7 @@ def _open(recipe, data_dir):
     batches = parts.Batches(recipe, dataset, task, 1)
     trainer, _ = parts.make_trainer(recipe, batches.rows, task, devices, Workdir('unused'))
     trainer.count_flops(batches.spec)
-    if recipe.model.weights:
-        weights.start(trainer, recipe, None, batches.fingerprint)
+    weights.start(trainer, recipe, None, batches)
     return trainer, batches
 
 

@@ -1,6 +1,12 @@
-"""Where a run starts from: `--weights=FOLDER` is another run, or holds weights that others published."""
+"""Where a run starts from: `--weights=FOLDER` is another run, or holds weights that others published.
+
+Without it the seed decides the weights, and for layers that have a `from_images` the training data do.
+"""
 
 import dataclasses
+
+import numpy as np
+import safetensors.numpy
 
 from errors import RunError, UserError
 from experiment import published
@@ -36,19 +42,21 @@ def find(trainer, recipe, workdir):
     return None if workdir.begun or not recipe.model.weights else _find(trainer, recipe)
 
 
-def start(trainer, recipe, found, fingerprint):
+def start(trainer, recipe, found, batches):
     """Puts a trainer where its run starts. Returns a line on the weights that it was given, or ''.
 
     Args:
-        found: from `find`. fingerprint: of the data.
+        found: from `find`. batches: a parts.Batches.
 
     Raises:
         RunError: a checkpoint does not fit, or workers read other weights. And that of `find`, if `found` is None.
     """
-    # 1. This run's newest checkpoint. 2. `weights`. 3. The seed, from which the model was built.
-    trainer.restore(fingerprint)
-    if trainer.resumed or not recipe.model.weights:
+    # 1. This run's newest checkpoint. 2. `weights`. 3. The seed, from which the model was built, and the data.
+    trainer.restore(batches.fingerprint)
+    if trainer.resumed:
         return ''
+    if not recipe.model.weights:
+        return _from_data(trainer, batches)
     # Here all workers are at one point: which of them saw checkpoints in the folder may differ, `resumed` does not.
     found = found or _find(trainer, recipe)
     if trainer.devices.from_chief(found.hash.encode()) != found.hash.encode():
@@ -56,6 +64,26 @@ def start(trainer, recipe, found, fingerprint):
                        f'of the chief. Received: weights={recipe.model.weights!r}')
     trainer.start_from(found.arrays, found.hash)
     return f'{recipe.model.weights}, {found}'
+
+
+def _from_data(trainer, batches):
+    """Gives layers that have a `from_images` their weights: from the first batch, as the model reads it in step 0.
+
+    The chief alone computes them: another processor's eigenvectors may have other last bits.
+    """
+    import tensorflow as tf  # which the verbs import after their flags
+    layers = [layer for layer in trainer.model._flatten_layers() if hasattr(layer, 'from_images')]
+    if not layers:
+        return ''
+    count, found = trainer.training.batch_size, {}
+    if trainer.devices.is_chief:
+        images = batches.first(count)[0].numpy()
+        with tf.device('CPU:0'):
+            found = {getattr(layer, name).path: np.ascontiguousarray(value) for layer in layers
+                     for name, value in layer.from_images(images).items()}
+    found = safetensors.numpy.load(trainer.devices.from_chief(safetensors.numpy.save(found)))
+    trainer.start_from(found, '')
+    return f'{", ".join(sorted(found))} from the {count:,} images of the first batch'
 
 
 def check(recipe, workdir):

@@ -4,6 +4,7 @@ import inspect
 
 from errors import UserError, lookup
 from models import resnet_names
+from models.airbench import airbench
 from models.centernet import centernet
 from models.cnn import cnn
 from models.deeplab import deeplab
@@ -18,6 +19,7 @@ MODELS = {
     'cnn': cnn,
     'lstm': lstm,
     'resnet': resnet,
+    'airbench': airbench,
     'transformer': transformer,
     'centernet': centernet,
     'unet': unet,

@@ -14,8 +14,12 @@ class BatchNormalization(keras.layers.BatchNormalization):
     all-reduces forward and two backward. A trainer of several replicas sets `layer.all_reduce` to a function
     (tensor) -> the sum of the replicas' tensors, whose gradient is the sum of the replicas' gradients. Each call in
     training then takes one all-reduce forward and one backward, of 2 C + 1 numbers for C channels; inference takes
-    none. The moving statistics are equal on all replicas. `all_reduce` belongs to the run and not to the model: it is
-    not saved.
+    none. The moving statistics are equal on all replicas.
+
+    Where a backend has one kernel for the whole norm, a trainer of one replica sets `layer.fused` to a function
+    (x [B, H, W, C] float32, gamma [C] or None, beta [C] or None, epsilon) -> (outputs, mean [C], variance [C]), the
+    variance being the mean square that Keras takes, not a sample's estimate. It serves training on such inputs; all
+    others are computed as before. `all_reduce` and `fused` belong to the run and not to the model: they are not saved.
 
     All rows count alike. A batch in training has no padding rows; a mask is refused, because the statistics would
     include what it masks. Statistics are computed in float32 at least, whatever the precision of the model.
@@ -24,7 +28,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         ValueError: `synchronized` or `renorm` is set.
     """
 
-    all_reduce = None
+    all_reduce = fused = None
 
     def __init__(self, axis=-1, momentum=0.99, epsilon=1e-3, **options):
         if options.get('synchronized'):
@@ -39,15 +43,30 @@ class BatchNormalization(keras.layers.BatchNormalization):
         if mask is not None:
             raise ValueError('`mask` must be None: masked positions would count in the statistics. Received: a mask of '
                              f'shape {tuple(mask.shape)}')
-        if self.all_reduce is None or not training or not self.trainable:
-            return super().call(inputs, training=training)
+        learns = training and self.trainable
+        if learns and self.all_reduce is not None:
+            return self._over_all_replicas(inputs)
+        if learns and self.fused is not None and self._fits_fused(inputs):
+            outputs, mean, variance = self.fused(inputs, self.gamma, self.beta, self.epsilon)
+            self._move(mean, variance)
+            return outputs
+        return super().call(inputs, training=training)
+
+    def _fits_fused(self, x):
+        types = {keras.backend.standardize_dtype(x.dtype), self.compute_dtype, self.variable_dtype}
+        return types == {'float32'} and len(x.shape) == 4 and self.axis % 4 == 3
+
+    def _over_all_replicas(self, inputs):
         x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, 'float32'))
         mean, variance = self._moments_of_all_replicas(x)
-        for moving, current in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            moving.assign(moving * self.momentum + current * (1. - self.momentum))
+        self._move(mean, variance)
         outputs = ops.batch_normalization(x, mean, variance, self.axis, offset=self._cast(self.beta, x.dtype),
                                           scale=self._cast(self.gamma, x.dtype), epsilon=self.epsilon)
         return ops.cast(outputs, self.compute_dtype)
+
+    def _move(self, mean, variance):
+        for moving, current in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * self.momentum + current * (1. - self.momentum))
 
     def _moments_of_all_replicas(self, x):
         """Mean [C] and variance [C] of all replicas' rows, from one all-reduce.

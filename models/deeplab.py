@@ -40,7 +40,8 @@ def _pyramid(x, filters, convolve):
     mean = keras.layers.GlobalAveragePooling2D(keepdims=True, name='head_pool')(x)                # [B, 1, 1, c]
     mean = convolve(mean, filters, 1, 1, 'head_pool')
     mean = keras.layers.UpSampling2D(x.shape[1:3], name='head_pool_up')(mean)
-    branches = [convolve(x, filters, 1, 1, 'head_aspp', 1),
-                *(convolve(x, filters, 3, 1, 'head_aspp', number, dilation=rate) for number, rate in enumerate(RATES, 2))]
+    branches = [convolve(x, filters, 1, 1, 'head_aspp', 1)]
+    for number, rate in enumerate(RATES, 2):
+        branches.append(convolve(x, filters, 3, 1, 'head_aspp', number, dilation=rate))
     x = keras.layers.Concatenate(name='head_aspp')([*branches, mean])
     return convolve(x, filters, 1, 1, 'head_projection')

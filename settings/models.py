@@ -75,6 +75,13 @@ class DeepLab(Residual):
 
 
 @dataclass(frozen=True)
+class Airbench(Model):
+    kind = 'airbench'
+    width: int = field(48, 'Filters of the first block; the others have 4 times as many. The paper has 64.', least=1,
+                       most=2 ** 12)
+
+
+@dataclass(frozen=True)
 class Transformer(Model):
     kind = 'transformer'
     size: str = field('tiny', 'Row of the size table.', choices=('tiny', 'small', 'base', 'big'))

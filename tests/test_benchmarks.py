@@ -97,10 +97,11 @@ def test_pjrt(measure):
 @pytest.mark.parametrize('arguments, message', [
     (['benchmarks.decoding', '--size=huge'], '`size` must be one of tiny, small, base, big. Received: size='),
     (['benchmarks.decoding', '--length=0'], '`length` must be at least 1. Received: length=0'),
-    (['benchmarks.scaling', '--model=vgg'], '`model` must be one of mlp, cnn, lstm, resnet, transformer. Received: '),
+    (['benchmarks.scaling', '--model=vgg'],
+     '`model` must be one of mlp, cnn, lstm, resnet, airbench, transformer. Received: '),
     (['benchmarks.scaling', '--turns=0'], '`turns` must be at least 1. Received: turns=0'),
     (['benchmarks.checkpoint_cost', '--model=vgg'],
-     '`model` must be one of mlp, cnn, lstm, resnet, transformer. Received: '),
+     '`model` must be one of mlp, cnn, lstm, resnet, airbench, transformer. Received: '),
     (['benchmarks.pjrt', '--steps=0'], '`steps` must be at least 1. Received: steps=0'),
     (['benchmarks.checkpoint_cost', '--every=0'], '`every` must be at least 1. Received: every=0'),
 ])

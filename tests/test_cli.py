@@ -45,8 +45,8 @@ def run_bare(run_python, tmp_path_factory):
                                          "Received: model='cnn'"),
     ('--modell=cnn', "Unknown command line flag 'modell'. Did you mean: model ?"),
     ('--model=cnn --stepps=5', "Unknown command line flag 'stepps'. Did you mean: steps ?"),
-    ('--steps=5', '`--model` or `--recipe` must say what to train. Models: mlp, cnn, lstm, resnet, transformer; '
-                  'recipes: cnn_'),
+    ('--steps=5', '`--model` or `--recipe` must say what to train. Models: mlp, cnn, lstm, resnet, airbench, '
+                  'transformer; recipes: airbench_'),
     ('', '`--model` or `--recipe` must say what to train.'),
     ('--model', 'Missing value for flag --model'),
     ('--model=transformer --nopacking=1', '--nopacking=1 does not take an argument'),

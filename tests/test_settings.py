@@ -105,7 +105,7 @@ def test_a_wrong_option_is_one_line(change, message):
 
 
 def test_a_section_in_the_wrong_place_is_one_line():
-    with pytest.raises(UserError, match='`model` of a recipe must be one of MLP, CNN, LSTM, ResNet, CenterNet, .*. Received'):
+    with pytest.raises(UserError, match='`model` of a recipe must be one of MLP, CNN, LSTM, ResNet, .*. Received'):
         Recipe(data=Images('digits'), model=Classification(), task=Classification(), training=Training(steps=1))
     with pytest.raises(UserError, match='`dataset` must be given'):
         Images()

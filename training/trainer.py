@@ -55,9 +55,10 @@ class Trainer:
                 nesterov=training.nesterov, beta_2=training.beta_2, epsilon=training.epsilon,
                 weight_decay=training.weight_decay, ema=training.ema)
             loss_scale = LossScale() if training.precision == 'float16' else None
-        batch_norm.install(self.model, training.accumulate, devices.replicas)
         self.jit, self.jit_reason = use_jit(jit, self.model, devices.kernels, devices.replicas, total_steps,
                                             deterministic)
+        batch_norm.install(self.model, training.accumulate, devices.replicas,
+                           one_kernel=devices.kernels == 'cpu' and not self.jit)
         if (self.jit or devices.runtime == 'pjrt') and deterministic and devices.hardware == 'gpu':
             lookups.install(self.model)
         self.deterministic = deterministic

@@ -121,3 +121,29 @@ def test_weights_of_another_size_are_one_line_and_leave_no_folder(run_python, tm
     assert done.returncode == 2 and 'error: `weights` must fit the model: lstm/' in done.stderr
     assert 'Received: weights=' in done.stderr
     assert not (tmp_path / 'large').exists()
+
+
+@pytest.mark.slow
+def test_layers_that_start_from_the_data_start_alike_on_any_devices_and_once(run_python, tmp_path):
+    command = ['train.py', '--model=airbench', '--dataset=digits', '--width=2', '--batch_size=16', '--warmup_steps=1',
+               '--augment=shift', '--channels=1', '--image_size=8', '--steps=300', '--checkpoint_every=20',
+               '--noexport']
+    whole = run_python(*command, f'--workdir={tmp_path / "whole"}')
+    assert '\nweights   whitening/bias, whitening/kernel from the 16 images of the first batch\n' in whole.stdout
+    for name, more in (('replicas', '--virtual_devices=2'), ('workers', '--num_workers=2')):
+        run_python(*command, more, f'--workdir={tmp_path / name}', '--steps=2')
+    interrupted(tmp_path / 'again', 9, 40, command)
+    resumed = run_python(*command, f'--workdir={tmp_path / "again"}')
+    assert 'resuming at step' in resumed.stdout and '\nweights ' not in resumed.stdout
+    run_python(*command, f'--workdir={tmp_path / "tuned"}', '--steps=2', '--seed=1', f'--weights={tmp_path / "whole"}')
+    run_python(*command, f'--workdir={tmp_path / "other"}', '--steps=2', '--seed=1')
+    ends = {run: Checkpoints(tmp_path / run / 'checkpoints').newest()[0]
+            for run in ('whole', 'replicas', 'workers', 'again', 'tuned', 'other')}
+    kernels = {run: arrays['model/whitening/kernel'] for run, arrays in ends.items()}
+    assert kernels['whole'].shape == (2, 2, 1, 8)
+    for run, kernel in kernels.items():
+        assert np.array_equal(kernel, kernels['whole']) == (run != 'other'), run
+    # A second worker with other filters would have had other gradients.
+    for name, value in ends['workers'].items():
+        np.testing.assert_allclose(value, ends['replicas'][name], atol=1e-5 * max(np.abs(value).max(), 1), err_msg=name)
+    assert results(tmp_path / 'again')['weights_sha256'] == results(tmp_path / 'whole')['weights_sha256']

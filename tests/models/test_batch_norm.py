@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from models.batch_norm import BatchNormalization
 from tests.conftest import ROOT
+from training import batch_norm
 
 SHAPES = {'vector': ((16, 5), -1), 'image': ((4, 6, 7, 3), -1), 'channels first': ((4, 3, 6, 7), 1)}
 
@@ -20,14 +21,17 @@ def identity(tensor):
     return tensor
 
 
+HOOKS = {'plain': {}, 'all-reduce': {'all_reduce': identity}, 'fused': {'fused': batch_norm.fused}}
+
+
 def step(layer, x, upstream):
-    """Returns (outputs, gradients of the input, gamma and beta, moving mean, moving variance)."""
+    """Returns (outputs, gradients of the input and of what of gamma and beta there is, moving mean, variance)."""
     x = tf.constant(x)
     with tf.GradientTape() as tape:
         tape.watch(x)
         y = layer(x, training=True)
         loss = tf.reduce_sum(tf.cast(y, tf.float32) * upstream)
-    gradients = tape.gradient(loss, [x, layer.gamma.value, layer.beta.value])
+    gradients = tape.gradient(loss, [x, *(v.value for v in layer.trainable_variables)])
     return [np.array(t) for t in (y, *gradients, layer.moving_mean, layer.moving_variance)]
 
 
@@ -41,21 +45,28 @@ def example(shape, axis, mean=3., seed=0):
             [weight.astype('float32') for weight in weights])
 
 
-def built(cls, shape, weights, all_reduce=None, **options):
+def built(cls, shape, weights, all_reduce=None, fused=None, **options):
     layer = cls(**options)
     layer.build((None, *shape[1:]))
-    layer.set_weights(weights)
-    if all_reduce:
-        layer.all_reduce = all_reduce
+    lacking = [not options.get('scale', True), not options.get('center', True), False, False]
+    layer.set_weights([weight for weight, none in zip(weights, lacking) if not none])
+    if cls is BatchNormalization:
+        layer.all_reduce, layer.fused = all_reduce, fused
     return layer
 
 
-@pytest.mark.parametrize('all_reduce', [None, identity])
+def kernels(layer, x, training=True):
+    """How many fused norms are in the graph of a call."""
+    graph = tf.function(lambda: layer(x, training=training)).get_concrete_function().graph
+    return sum(op.type.startswith('FusedBatchNorm') for op in graph.get_operations())
+
+
+@pytest.mark.parametrize('hook', HOOKS)
 @pytest.mark.parametrize('name', SHAPES)
-def test_it_is_the_layer_of_keras(name, all_reduce):
+def test_it_is_the_layer_of_keras(name, hook):
     shape, axis = SHAPES[name]
     x, upstream, weights = example(shape, axis)
-    ours = built(BatchNormalization, shape, weights, all_reduce, axis=axis)
+    ours = built(BatchNormalization, shape, weights, **HOOKS[hook], axis=axis)
     theirs = built(keras.layers.BatchNormalization, shape, weights, axis=axis)
     for a, b in zip(step(ours, x, upstream), step(theirs, x, upstream), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-6 * np.abs(b).max(), rtol=0)
@@ -63,11 +74,11 @@ def test_it_is_the_layer_of_keras(name, all_reduce):
                                                  axis=axis)(x))
 
 
-@pytest.mark.parametrize('all_reduce', [None, identity])
-def test_it_is_the_layer_of_pytorch(all_reduce):
+@pytest.mark.parametrize('hook', HOOKS)
+def test_it_is_the_layer_of_pytorch(hook):
     torch = pytest.importorskip('torch', reason='PyTorch is not installed')
     x, upstream, weights = example((4, 6, 7, 3), -1)
-    ours = built(BatchNormalization, x.shape, weights, all_reduce, momentum=0.9, epsilon=1e-5)
+    ours = built(BatchNormalization, x.shape, weights, **HOOKS[hook], momentum=0.9, epsilon=1e-5)
     layer = torch.nn.BatchNorm2d(3)           # momentum 0.1, counted from the other side
     with torch.no_grad():
         for variable, weight in zip((layer.weight, layer.bias, layer.running_mean, layer.running_var), weights):
@@ -82,6 +93,84 @@ def test_it_is_the_layer_of_pytorch(all_reduce):
                 layer.weight.grad.numpy(), layer.bias.grad.numpy(), layer.running_mean.numpy(), moving_variance]
     for a, b in zip(step(ours, x, upstream), expected, strict=True):
         np.testing.assert_allclose(a, b, atol=5e-6 * np.abs(b).max(), rtol=0)
+
+
+@pytest.mark.parametrize('shape', [(4, 6, 7, 3), (3, 1, 5, 1), (2, 1, 1, 3), (1, 1, 1, 3)])
+@pytest.mark.parametrize('options', [{'scale': False}, {'center': False}, {'scale': False, 'center': False},
+                                     {'momentum': 0.6, 'epsilon': 1e-12}], ids=str)
+def test_one_kernel_is_the_layer_of_keras(shape, options):
+    """One pixel has no deviation, of which epsilon's root makes a gradient that is rounding alone: no epsilon there."""
+    x, upstream, weights = example(shape, -1)
+    if shape == (1, 1, 1, 3):
+        options = {**options, 'epsilon': 1e-3}
+    ours = built(BatchNormalization, shape, weights, **HOOKS['fused'], **options)
+    assert kernels(ours, x) == 1
+    ours.set_weights(built(keras.layers.BatchNormalization, shape, weights, **options).get_weights())
+    theirs = built(keras.layers.BatchNormalization, shape, weights, **options)
+    scale = np.abs(weights[0] * upstream).max()      # beside which a gradient may vanish
+    for a, b in zip(step(ours, x, upstream), step(theirs, x, upstream), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5 * max(np.abs(b).max(), scale), rtol=0)
+
+
+def test_one_kernel_serves_training_on_float32_images_alone():
+    x, _, weights = example((4, 6, 7, 3), -1)
+    layer = built(BatchNormalization, x.shape, weights, **HOOKS['fused'])
+    assert (kernels(layer, x), kernels(layer, x, training=False)) == (1, 0)
+    layer.trainable = False
+    assert kernels(layer, x) == 0
+    for other, shape in ((BatchNormalization(dtype='mixed_bfloat16'), x.shape), (BatchNormalization(axis=1), x.shape),
+                         (BatchNormalization(), (4, 3)), (BatchNormalization(), (4, 5, 3)),
+                         (BatchNormalization(dtype='float64'), x.shape)):
+        other.fused = batch_norm.fused
+        assert kernels(other, np.ones(shape, 'float32')) == 0, other.get_config()
+    layer = built(BatchNormalization, x.shape, weights, identity, **HOOKS['fused'])
+    assert kernels(layer, x) == 0        # several replicas
+
+
+def test_one_kernel_takes_a_batch_of_any_size():
+    x, upstream, weights = example((4, 6, 7, 3), -1)
+    layer = built(BatchNormalization, x.shape, weights, **HOOKS['fused'])
+    call = tf.function(lambda x: layer(x, training=True), input_signature=[tf.TensorSpec([None, None, 7, 3])])
+    expected = built(keras.layers.BatchNormalization, x.shape, weights)
+    np.testing.assert_allclose(call(x), expected(x, training=True), atol=1e-5)
+    np.testing.assert_allclose(layer.moving_variance, expected.moving_variance, rtol=1e-5)
+
+
+BITS = '''
+import hashlib
+import numpy as np, tensorflow as tf
+from training.randomness import make_deterministic
+make_deterministic()
+random = np.random.default_rng(0)
+x, upstream = (tf.constant(random.standard_normal((128, 32, 32, 16), np.float32)) for _ in range(2))
+from models.batch_norm import BatchNormalization
+from training import batch_norm
+layer = BatchNormalization()
+layer.fused = batch_norm.fused
+layer.build(x.shape)
+variables = [v.value for v in layer.weights]
+
+@tf.function
+def step():
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = layer(x, training=True)
+        loss = tf.reduce_sum(y * upstream)
+    return y, tape.gradient(loss, [x, *variables[:2]])
+
+for _ in range(5):
+    for variable, value in zip(variables, (1., 0., 0., 1.)):
+        variable.assign(tf.fill(variable.shape, value))
+    arrays = [*tf.nest.flatten(step()), *variables]
+    print(hashlib.sha256(b''.join(np.array(array).tobytes() for array in arrays)).hexdigest())
+'''
+
+
+@pytest.mark.slow
+def test_one_kernel_gives_equal_bits(run_python):
+    """Of a batch that is divided over threads, five times in a process and in another one."""
+    bits = [run_python('-c', BITS).stdout.split() for _ in range(2)]
+    assert len(bits[0]) == 5 and len({*bits[0], *bits[1]}) == 1
 
 
 ON_JAX = '''
@@ -186,10 +275,11 @@ def test_weights_carry_over_and_the_hook_is_not_saved(tmp_path):
     theirs.get_layer('norm').set_weights([np.full(3, value, 'float32') for value in (2, 3, 4, 5)])
     theirs.save_weights(tmp_path / 'm.weights.h5')
     ours.load_weights(tmp_path / 'm.weights.h5')
-    ours.get_layer('norm').all_reduce = identity
+    ours.get_layer('norm').all_reduce = ours.get_layer('norm').fused = identity
     ours.save(tmp_path / 'm.keras')
     loaded = keras.models.load_model(tmp_path / 'm.keras')
-    assert type(loaded.get_layer('norm')) is BatchNormalization and loaded.get_layer('norm').all_reduce is None
+    norm = loaded.get_layer('norm')
+    assert type(norm) is BatchNormalization and norm.all_reduce is None and norm.fused is None
     x = np.ones((2, 4), 'float32')
     np.testing.assert_array_equal(loaded(x), theirs(x))
 

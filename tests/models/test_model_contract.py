@@ -8,6 +8,7 @@ import pytest
 
 import models
 from errors import UserError
+from models.airbench import Bias, Whitening
 from models.attention import MultiHeadAttention
 from models.batch_norm import BatchNormalization
 from models.dropout import Dropout
@@ -30,6 +31,8 @@ COUNTS = [
     ('lstm', TOKENS, {'units': 30, 'bidirectional': True}, 1000 * 60 + 2 * 4 * 30 * (60 + 30 + 1) + 61 * 2),
     ('resnet', {'input_shape': (32, 32, 3), 'outputs': 10}, {}, 272_474 + 1_568),       # and the moving statistics
     ('resnet', {'input_shape': (32, 32, 3), 'outputs': 10}, {'norm': 'group'}, 272_474),
+    ('airbench', {'input_shape': (32, 32, 3), 'outputs': 10}, {}, 1_114_200),
+    ('airbench', {'input_shape': (32, 32, 3), 'outputs': 10}, {'width': 64}, 1_973_944),
     ('transformer', TOKENS, {}, 128_000 + 2 * (4 * 128 ** 2 + 2 * 128 * 512 + 512 + 5 * 128) + 129 * 2 + 2 * 128),
     ('transformer', TOKENS, {'norm': 'post'}, 128_000 + 2 * (4 * 128 ** 2 + 2 * 128 * 512 + 512 + 5 * 128) + 129 * 2),
     ('transformer', WORDS, {'size': 'tiny'}, 1_179_136),
@@ -43,6 +46,7 @@ LAYERS = [
     (LargestState, {}), (AddPositions, {}), (HidePadding, {}), (MeanOfTokens, {}),
     (Dropout, {'rate': 0.1}),
     (BatchNormalization, {}),
+    (Whitening, {}), (Bias, {'rate': 4.}),
     (StandardizedConv2D, {'filters': 4, 'kernel_size': (3, 3)}),
     (TokenEmbedding, {'vocabulary_size': 11, 'd_model': 8}),
     (MultiHeadAttention, {'d_model': 8, 'heads': 2}),
@@ -110,7 +114,8 @@ def test_config_is_complete(cls, required):
 
 
 def test_every_own_class_is_registered_and_tested():
-    own = {cls for cls in keras.saving.get_custom_objects().values() if cls.__module__.startswith('models.')}
+    own = {cls for cls in keras.saving.get_custom_objects().values() if cls.__module__.startswith('models.')
+           and issubclass(cls, keras.layers.Layer)}
     assert own == {cls for cls, _ in LAYERS}
 
 

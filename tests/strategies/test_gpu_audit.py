@@ -136,7 +136,8 @@ def scatters(trainer, batches):
 
 
 # Those of which XLA does not compile the step on a GPU, and why.
-NOT_COMPILED = {'cnn': 'max-pooling', 'lstm': 'cuDNN kernel of LSTM', 'resnet_imagenet': 'max-pooling'}
+NOT_COMPILED = {'cnn': 'max-pooling', 'lstm': 'cuDNN kernel of LSTM', 'resnet_imagenet': 'max-pooling',
+                'airbench': 'max-pooling'}
 
 
 @pytest.mark.parametrize('name', [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)

@@ -12,6 +12,7 @@ from models.batch_norm import BatchNormalization
 from settings import Training
 from strategies import selection
 from tests.distributed import SGD, B, F, Squares, run
+from training import batch_norm
 from training.jit import PAYS_AFTER_STEPS, use_jit
 from training.trainer import Trainer
 
@@ -123,7 +124,9 @@ def test_the_batch_norm_of_keras_is_refused_and_ours_with_micro_batches():
         trainer(BatchNormalization(name='n'), accumulate=2)
     layer = BatchNormalization(name='n')
     trainer(layer)
-    assert layer.all_reduce is None      # one replica
+    assert layer.all_reduce is None and layer.fused is batch_norm.fused      # one replica
+    trainer(layer, 'on')
+    assert layer.fused is None           # of which XLA makes its own kernel
 
 
 def test_the_tpu_wheel_has_no_xla_for_the_cpu(tmp_path, monkeypatch):
