@@ -86,8 +86,22 @@ def all_tables():
         rows.setdefault(results['recipe']['task']['kind'], []).append(row(name, results))
     for task, compared in comparisons(runs).items():
         rows.setdefault(task, []).extend(compared)
-    return '\n\n'.join('\n'.join([f'## {task.replace("_", " ").capitalize()}', *HEAD, *rows[task]])
-                       for task in sorted(rows))
+    tables = [[f'## {task.replace("_", " ").capitalize()}', *HEAD, *rows[task]] for task in sorted(rows)]
+    return '\n\n'.join(map('\n'.join, tables + spreads()))
+
+
+def spreads():
+    """The table of recipes that ran by several seeds, as lines; none where no such runs are kept."""
+    lines = []
+    for record in (json.loads(file.read_text()) for file in sorted(RESULTS.glob('seeds_*.json'))):
+        found, seeds = record['spread'], [run['seed'] for run in record['runs']]
+        metrics = ', '.join(f'{name} {number} ({number} to {number})'.format(*found[metric].values())
+                            for metric in shown(found, but=('loss', 'minutes'))
+                            for name, number in [METRICS.get(metric, f'{_words(metric)} {{:.4f}}').rsplit(' ', 1)])
+        asked = re.sub(r'--data_dir=\S+', '--data_dir=FOLDER', record['command'])
+        lines.append(f'| `{asked}` | {metrics} | {seeds[0]} to {seeds[-1]} | {found["minutes"]["mean"]:.1f} |')
+    head = ['## Several seeds', '| command | test metrics: mean (least to largest) | seeds | minutes each |', HEAD[1]]
+    return [head + lines] if lines else []
 
 
 def row(name, results):
@@ -104,13 +118,21 @@ def comparisons(runs):
                                for name, accuracy in baseline['accuracy'].items()]}
 
 
+def shown(values, but=('loss',)):
+    """The metrics that the tables show of {name: value}: those of METRICS, else all but some."""
+    return [metric for metric in METRICS if metric in values] or [
+        metric for metric, value in values.items() if not isinstance(value, (int, str)) and metric not in but]
+
+
 def _row(what, values, count, seconds=None):
-    shown = [metric for metric in METRICS if metric in values] or [
-        metric for metric, value in values.items() if isinstance(value, float) and metric != 'loss']
-    metrics = ', '.join(METRICS.get(metric, metric.replace('_', ' ') + ' {:.4f}').format(values[metric])
-                        for metric in shown)
+    metrics = ', '.join(METRICS.get(metric, f'{_words(metric)} {{:.4f}}').format(values[metric])
+                        for metric in shown(values))
     minutes = '' if seconds is None else f'{seconds / 60:.1f} '
     return f'| {what} | {metrics} | {count:,} | {minutes}|'
+
+
+def _words(metric):
+    return metric.replace('_', ' ')
 
 
 def command(name):

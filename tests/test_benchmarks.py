@@ -94,7 +94,33 @@ def test_pjrt(measure):
     assert 0 <= record['waited / step'] < 1 and len(printed.splitlines()) == 4
 
 
+@pytest.mark.slow
+def test_seeds(measure):
+    flags = ('--seeds=2', '--seed_from=0', '--data_dir=docs')      # a folder which the recipe does not need
+    printed, record, folder = measure('seeds', *flags, case='--recipe=mlp_diabetes')
+    runs, spread = record['runs'], record['spread']
+    assert [run['seed'] for run in runs] == [0, 1] and runs[0]['weights_sha256'] != runs[1]['weights_sha256']
+    assert all(run['steps'] == 97 and run['eval']['count'] == 88 and run['minutes'] > 0 for run in runs)
+    assert all(run['versions']['keras'] == record['versions']['keras'] for run in runs)
+    published = json.loads((folder / 'benchmarks/results/runs/mlp_diabetes/results.json').read_text())
+    errors = [run['eval']['mse'] for run in runs]
+    assert errors[0] == pytest.approx(published['eval']['mse'], abs=1e-3)      # the recipe, by its seed
+    assert spread['mse'] == {'mean': pytest.approx(sum(errors) / 2), 'min': min(errors), 'max': max(errors)}
+    assert spread['minutes']['min'] <= spread['minutes']['mean'] <= spread['minutes']['max']
+    table = [line.split() for line in printed.splitlines()[-6:]]
+    assert [line[0] for line in table] == ['seed', '0', '1', 'mean', 'min', 'max']
+    assert table[1][1] == f'{errors[0]:.4f}' and table[3][1] == f'{sum(errors) / 2:.4f}'
+    page = (folder / 'docs' / 'results.md').read_text()
+    assert (f'| `python -m benchmarks.seeds --recipe=mlp_diabetes --seeds=2 --seed_from=0 --data_dir=FOLDER` | '
+            f'mse {sum(errors) / 2:.4f} ({min(errors):.4f} to {max(errors):.4f}) | 0 to 1 | ') in page
+
+
 @pytest.mark.parametrize('arguments, message', [
+    (['benchmarks.seeds'], '`--recipe` is required: Recipe: a name'),
+    (['benchmarks.seeds', '--recipe=mlp_digit'], '`recipe` must be one of '),
+    (['benchmarks.seeds', '--recipe=mlp_digits', '--seeds=0'], '`seeds` must be at least 1. Received: seeds=0'),
+    (['benchmarks.seeds', '--recipe=mlp_digits', '--seed_from=-1'], '`seed_from` must be at least 0. Received: '),
+    (['benchmarks.seeds', '--recipe=mlp_digits', '--data_dir=absent'], '`data_dir` must be a folder. Received: '),
     (['benchmarks.decoding', '--size=huge'], '`size` must be one of tiny, small, base, big. Received: size='),
     (['benchmarks.decoding', '--length=0'], '`length` must be at least 1. Received: length=0'),
     (['benchmarks.scaling', '--model=vgg'], '`model` must be one of mlp, cnn, lstm, resnet, transformer. Received: '),
