@@ -98,8 +98,7 @@ def spreads():
         metrics = ', '.join(f'{name} {number} ({number} to {number})'.format(*found[metric].values())
                             for metric in shown(found, but=('loss', 'minutes'))
                             for name, number in [METRICS.get(metric, f'{_words(metric)} {{:.4f}}').rsplit(' ', 1)])
-        asked = re.sub(r'--data_dir=\S+', '--data_dir=FOLDER', record['command'])
-        lines.append(f'| `{asked}` | {metrics} | {seeds[0]} to {seeds[-1]} | {found["minutes"]["mean"]:.1f} |')
+        lines.append(f'| `{_asked(record)}` | {metrics} | {seeds[0]} to {seeds[-1]} | {found["minutes"]["mean"]:.1f} |')
     head = ['## Several seeds', '| command | test metrics: mean (least to largest) | seeds | minutes each |', HEAD[1]]
     return [head + lines] if lines else []
 
@@ -114,8 +113,18 @@ def comparisons(runs):
     counts = {results['dataset']: results['eval']['count'] for results in runs.values()}
     baseline = json.loads((RESULTS / 'text_baseline.json').read_text())
     title = 'for comparison, tf-idf and logistic regression on {}: `CONGRUENT_DATA=FOLDER {}`'
-    return {'classification': [_row(title.format(name, baseline['command']), {'accuracy': accuracy}, counts[name])
-                               for name, accuracy in baseline['accuracy'].items()]}
+    rows = [_row(title.format(name, baseline['command']), {'accuracy': accuracy}, counts[name])
+            for name, accuracy in baseline['accuracy'].items()]
+    if (file := RESULTS / 'cifar_fit.json').exists():
+        fit = json.loads(file.read_text())
+        rows.append(_row(f'for comparison, keras.io\'s ResNet-20 by `model.fit` on cifar10: `{_asked(fit)}`',
+                         {'accuracy': fit['accuracy']}, fit['count'], fit['seconds']))
+    return {'classification': rows}
+
+
+def _asked(record):
+    """The command of a benchmark, with the folder of data sets as the pages name it."""
+    return re.sub(r'--data_dir=\S+', '--data_dir=FOLDER', record['command'])
 
 
 def shown(values, but=('loss',)):
