@@ -4,10 +4,13 @@ How fast anything is, is not tested.
 """
 
 import json
+import re
 import statistics
 
+import numpy as np
 import pytest
 
+from benchmarks import cifar_fit
 from tests.conftest import copy_project
 
 MLP_PARAMETERS = 235_146
@@ -17,15 +20,17 @@ MLP_PARAMETERS = 235_146
 def measure(run_python, tmp_path_factory):
     """measure(name, *flags) -> (what the command printed, the record, the folder), in a copy: results are tracked.
 
-    case: the flag that the record's name ends with.
+    case: the flag that the record's name ends with, if it has one.
     """
     copy = copy_project(tmp_path_factory.mktemp('benchmarks') / 'project')
 
     def run(name, *flags, case='--model=mlp'):
-        done = run_python('-m', f'benchmarks.{name}', case, *flags, cwd=copy, env={'PYTHONPATH': str(copy)})
+        flags = (case, *flags) if case else flags
+        file = f'{name}_{case.split("=")[1]}.json' if case else f'{name}.json'
+        done = run_python('-m', f'benchmarks.{name}', *flags, cwd=copy, env={'PYTHONPATH': str(copy)})
         assert done.stderr == ''
-        record = json.loads((copy / 'benchmarks' / 'results' / f'{name}_{case.split("=")[1]}.json').read_text())
-        assert record['command'] == ' '.join(['python -m', f'benchmarks.{name}', case, *flags])
+        record = json.loads((copy / 'benchmarks' / 'results' / file).read_text())
+        assert record['command'] == re.sub('=/[^ ]*/', '=', ' '.join(['python -m', f'benchmarks.{name}', *flags]))
         assert record['versions'].keys() == {'tensorflow', 'keras', 'numpy'} and record['machine'] and record['python']
         return done.stdout, record, copy
     return run
@@ -94,7 +99,68 @@ def test_pjrt(measure):
     assert 0 <= record['waited / step'] < 1 and len(printed.splitlines()) == 4
 
 
+@pytest.mark.slow
+def test_seeds(measure):
+    flags = ('--seeds=2', '--seed_from=0', '--data_dir=docs')      # a folder which the recipe does not need
+    printed, record, folder = measure('seeds', *flags, case='--recipe=mlp_diabetes')
+    runs, spread = record['runs'], record['spread']
+    assert [run['seed'] for run in runs] == [0, 1] and runs[0]['weights_sha256'] != runs[1]['weights_sha256']
+    assert all(run['steps'] == 97 and run['eval']['count'] == 88 and run['minutes'] > 0 for run in runs)
+    assert all(run['versions']['keras'] == record['versions']['keras'] for run in runs)
+    published = json.loads((folder / 'benchmarks/results/runs/mlp_diabetes/results.json').read_text())
+    errors = [run['eval']['mse'] for run in runs]
+    assert errors[0] == pytest.approx(published['eval']['mse'], abs=1e-3)      # the recipe, by its seed
+    assert spread['mse'] == {'mean': pytest.approx(sum(errors) / 2), 'min': min(errors), 'max': max(errors)}
+    assert spread['minutes']['min'] <= spread['minutes']['mean'] <= spread['minutes']['max']
+    table = [line.split() for line in printed.splitlines()[-6:]]
+    assert [line[0] for line in table] == ['seed', '0', '1', 'mean', 'min', 'max']
+    assert table[1][1] == f'{errors[0]:.4f}' and table[3][1] == f'{sum(errors) / 2:.4f}'
+    page = (folder / 'docs' / 'results.md').read_text()
+    assert (f'| `python -m benchmarks.seeds --recipe=mlp_diabetes --seeds=2 --seed_from=0 --data_dir=FOLDER` | '
+            f'mse {sum(errors) / 2:.4f} ({min(errors):.4f} to {max(errors):.4f}) | 0 to 1 | ') in page
+
+
+@pytest.fixture(scope='module')
+def cifar(tmp_path_factory):
+    """A folder with a cifar10 of noise on black (a) or white (b): 40 and 10 images of each class."""
+    image = pytest.importorskip('PIL.Image')
+    folder, rng = tmp_path_factory.mktemp('data'), np.random.default_rng(0)
+    for split, count in (('train', 40), ('test', 10)):
+        for name, low in (('a', 0), ('b', 155)):
+            (folder / 'cifar10' / split / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(low, low + 100, (32, 32, 3), np.uint8)
+                image.fromarray(pixels).save(folder / 'cifar10' / split / name / f'{i}.png')
+    return folder
+
+
+@pytest.mark.slow
+def test_cifar_fit(measure, cifar):
+    printed, record, folder = measure('cifar_fit', '--minutes=0.4', f'--data_dir={cifar}', case=None)
+    assert record['parameters'] == 274_442 - 8 * 65      # of 2 classes, not 10: Keras's example with n = 3 has 274,442
+    assert (record['count'], record['train_images'], record['batch_size']) == (20, 80, 32)
+    assert record['seconds'] == pytest.approx(24, rel=0.1) and record['steps'] > 20
+    assert [float(rate) for rate in record['rates']] == pytest.approx([1e-3, 1e-4, 1e-5, 1e-6, 5e-7])
+    assert sorted(record['rates'].values()) == list(record['rates'].values())
+    assert record['epochs']['loss'][-1] < record['epochs']['loss'][0] and 0 <= record['accuracy'] <= 1
+    row = (f'`python -m benchmarks.cifar_fit --minutes=0.4 --data_dir=FOLDER` | accuracy {record["accuracy"]:.4f} | '
+           '20 | 0.4 |')
+    assert row in (folder / 'docs' / 'results.md').read_text() and f'{record["steps"]:,} steps of 32' in printed
+
+
+def test_the_rate_of_cifar_fit_drops_at_the_shares_of_keras_example():
+    shares = {0: 1e-3, 80: 1e-3, 81: 1e-4, 121: 1e-5, 161: 1e-6, 180: 1e-6, 181: 5e-7, 200: 5e-7}      # epoch -> rate
+    assert [cifar_fit.rate(epoch / 200) for epoch in shares] == pytest.approx(list(shares.values()))
+
+
 @pytest.mark.parametrize('arguments, message', [
+    (['benchmarks.cifar_fit', '--minutes=0'], '`minutes` must be positive. Received: minutes=0'),
+    (['benchmarks.cifar_fit'], '`data_dir` must be a folder that holds cifar10/train and cifar10/test. Received: '),
+    (['benchmarks.seeds'], '`--recipe` is required: Recipe: a name'),
+    (['benchmarks.seeds', '--recipe=mlp_digit'], '`recipe` must be one of '),
+    (['benchmarks.seeds', '--recipe=mlp_digits', '--seeds=0'], '`seeds` must be at least 1. Received: seeds=0'),
+    (['benchmarks.seeds', '--recipe=mlp_digits', '--seed_from=-1'], '`seed_from` must be at least 0. Received: '),
+    (['benchmarks.seeds', '--recipe=mlp_digits', '--data_dir=absent'], '`data_dir` must be a folder. Received: '),
     (['benchmarks.decoding', '--size=huge'], '`size` must be one of tiny, small, base, big. Received: size='),
     (['benchmarks.decoding', '--length=0'], '`length` must be at least 1. Received: length=0'),
     (['benchmarks.scaling', '--model=vgg'],

@@ -39,8 +39,30 @@ def test_files_and_commands_that_a_page_names_exist(page):
         assert (ROOT / command).exists(), command
 
 
-def test_the_results_are_those_of_the_stored_runs_and_of_todays_recipes():
-    assert collect.table() in TEXTS['README.md']
+@pytest.mark.parametrize('page', collect.pages(), ids=lambda page: page.name)
+def test_the_tables_of_results_are_those_of_the_stored_runs(page):
+    assert f'{collect.START}\n{collect.pages()[page]}\n{collect.END}\n' in TEXTS[page.name]
+
+
+def test_the_pages_show_each_stored_run_and_the_readme_only_defaults():
+    whole, short = (TEXTS[name].split(collect.START)[1].split(collect.END)[0] for name in ('results.md', 'README.md'))
+    for name in collect.stored():
+        line = f'\n| `{collect.command(name)}` | '
+        assert whole.count(line) == 1 and short.count(line) == (name in recipes.DEFAULT.values()), name
+    assert 'for comparison' in whole and 'for comparison' not in short
+
+
+@pytest.mark.parametrize('values, shown', [
+    ({'iou/sky': 0.25, 'mean_iou': 0.51236, 'pixel_accuracy': 0.9}, 'mean IoU 0.5124, pixel accuracy 0.9000'),
+    ({'ap': 0.25, 'ap50': 0.5, 'ap75': 0.1, 'ap/cat': 0.3}, 'AP 0.2500, AP50 0.5000'),
+    ({'inside': 0.75, 'words': 'all'}, 'inside 0.7500'),      # of a task whose metrics nobody chose from
+])
+def test_a_row_shows_the_metrics_of_its_task(values, shown):
+    results = {'eval': {'loss': 1., **values, 'count': 1234}, 'train_seconds': 90}
+    assert collect.row('cnn_digits', results) == f'| `python train.py --model=cnn` | {shown} | 1,234 | 1.5 |'
+
+
+def test_the_stored_runs_are_those_of_todays_recipes():
     for name, results in collect.stored().items():
         stored = Recipe.from_json(json.dumps(results['recipe']))      # a field that is newer has its default
         assert stored == recipes.load(name)[1].resolved('cpu'), f'{name} must be run again'

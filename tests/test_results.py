@@ -2,7 +2,8 @@
 
     CONGRUENT_DATA=FOLDER pytest -m results
 
-What is reached is stored in benchmarks/results/runs/, and README's table is written anew from there: half an hour.
+What is reached is stored in benchmarks/results/runs/, and the tables of README.md and docs/results.md are written anew
+from there: half an hour.
 """
 
 import json
@@ -50,7 +51,7 @@ def test_a_recipe_reaches_its_figure(copy, name):
     # A sentence's log-probability is a sum over tokens, tens in size: 1e-5 of it are its last float32 digits.
     assert results['export_max_abs_diff'] < (1e-4 if metric == 'bleu' else 1e-5)
     collect.keep(copy / 'runs' / name)
-    collect.write_readme()
+    collect.write_pages()
 
 
 def test_a_trained_model_writes_numbers(copy):
