@@ -42,7 +42,8 @@ def centernet(input_shape, box_classes, size='18', width=0, norm='batch', normal
     prior = keras.initializers.Constant(PRIOR)
     logits = _head(x, convolve, filters, box_classes, 'centres', prior)
     distances = _head(x, convolve, filters, DISTANCES, 'distances', 'zeros')
-    outputs = keras.layers.Concatenate(name='outputs', dtype='float32')([logits, Distances(name='edges')(distances)])
+    edges = Distances(dtype='float32', name='edges')(distances)
+    outputs = keras.layers.Concatenate(name='outputs', dtype='float32')([logits, edges])
     return keras.Model(inputs, outputs, name='centernet')
 
 
@@ -54,10 +55,7 @@ def _head(x, convolve, filters, outputs, name, bias):
 
 @keras.saving.register_keras_serializable(package='congruent')
 class Distances(keras.layers.Layer):
-    """Any numbers -> distances in pixels, at least 0, around 4 cells where the numbers are 0; float32."""
-
-    def __init__(self, **options):
-        super().__init__(**{'dtype': 'float32', **options})
+    """Any numbers -> distances in pixels, at least 0; 4 cells where the numbers are 0."""
 
     def call(self, x):
         # Softplus, because relu, which TTFNet has, gives no gradient where a distance begins below 0.

@@ -31,7 +31,8 @@ class Vectors(Data):
 @dataclass(frozen=True)
 class Images(Data):
     kind, asked_by = 'images', 'image'
-    image_size: int = field(0, 'Side in pixels to which images are resized. 0 keeps the size of the dataset.', least=0,
+    image_size: int = field(0, 'Side in pixels to which images are resized; where they have boxes or masks, the longer '
+                               'side, a multiple of 32. 0 keeps the size of the dataset.', least=0,
                             most=2 ** 13)
     channels: int = field(0, 'Colour channels to which images are converted: 1 for grey, 3 for RGB. 0 keeps those of '
                              'the dataset.', choices=(0, 1, 3))

@@ -95,7 +95,7 @@ class Detection(Task):
         return self.find(model(x, training=False))
 
     def compare(self, answers, source):
-        """COCO's average precision, in pixels of the images as they are."""
+        """COCO's average precision, in pixels of the images as they are, and how good the boxes are that are served."""
         image, boxes = self.roles['image'], self.roles['boxes']
         truth, found = [], []
         for first in range(0, source.num_examples, SHOWN):
@@ -106,7 +106,7 @@ class Detection(Task):
             found.append(self.image.to_image(here, sizes_of(rows[image], self._field)).numpy())
         count = np.full(len(answers['scores']), MOST)
         return average_precision({**answers, 'boxes': np.concatenate(found), 'count': count}, np.concatenate(truth),
-                                 self.class_names)
+                                 self.class_names, self.settings.min_score)
 
     # --- TensorBoard ---
 

@@ -40,6 +40,8 @@ TRAINING = {'batch_size': B, 'steps': STEPS, 'optimizer': 'adamw', 'learning_rat
 TESTED = 11      # of 12 examples: the batch is padded
 # The task, and data, of a model that takes sizes of this form, see tests/models/examples.py.
 FORMS = {'images': ('classification', (cases.images, cases.image_files)),
+         'boxes': ('detection', (cases.boxed, cases.boxed_files)),
+         'pixels': ('segmentation', (cases.masked, cases.masked_files)),
          'tokens': ('classification', (cases.texts,)), 'pairs': ('translation', (cases.pairs,))}
 NARROW = {'resnet': {'width': 4}, 'airbench': {'width': 2}}
 # Of batch norms, Adam's normalisation makes steps out of gradients that are rounding alone.
@@ -60,8 +62,11 @@ def registered():
 
 
 CASES = registered()
-# Of these the task and the model are those of another case: one layout is enough, and micro-batches are tried too.
-MORE = {'packed pairs': {'accumulate': 8}, 'images, lstm': {'accumulate': 8}}
+# Of these one layout is enough: the task and the model are those of another case, and micro-batches are tried too; or
+# the model is a ResNet with more layers.
+VISION = ('centernet', 'unet', 'deeplab')
+MORE = {'packed pairs': {'accumulate': 8}, 'images, lstm': {'accumulate': 8},
+        **{name: {} for name, (*_, model, _) in CASES.items() if model in VISION}}
 # The small model of tests/distributed.py, for what models have in common.
 STEPS_ALONE = ('8 micro-batches', 'batch norm, a row that is not finite', 'float16, a row that is not finite')
 AT_TWO = ('adamw, clip, decay, ema, dropout, regulariser, uneven weights', 'bfloat16')
@@ -84,7 +89,7 @@ def train(name, devices):
     task_name, make, data, options, model, model_options = CASES[name]
     task, dataset = task_of(task_name, opened(make), options=options, **data), opened(make)
     rows = task.rows(dataset.train, training=True)
-    changed = {**MORE.get(name, {}), **(SGD if model in ('resnet', 'airbench') else {})}
+    changed = {**MORE.get(name, {}), **(SGD if model in ('resnet', 'airbench', *VISION) else {})}
     trainer = Trainer(Training(**{**TRAINING, **changed}), devices, task,
                       lambda: build(model, task.sizes, model_options), total_steps=STEPS, workdir='unused')
     runner = trainer.runner(lambda start: pipeline.training_slices(rows, task.batch, batch_size=B, seed=1,

@@ -58,7 +58,7 @@ def check(name, facts, replicas=8):
     assert step['on_host']['Equal'], '`==` is an operation, as in a run'
     # Each gradient, the sum and the weight of each total, and the flags; BatchNorm adds its sums, forward and backward.
     expected = facts['weights'] + 2 * facts['totals'] + 1
-    assert len(step['all_reduced']) - expected == {'batch_norm': 2, 'resnet': 2 * 21}.get(name, 0)
+    assert len(step['all_reduced']) - expected == 2 * facts['batch_norms']
 
 
 @pytest.mark.slow

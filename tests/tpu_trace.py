@@ -35,7 +35,10 @@ def batch_norm(input_shape, outputs=10):
 
 models.MODELS.update(batch_norm=batch_norm, flawed=flawed.builder(*flawed.LAYERS))
 
+SCENES = {'dataset': 'digit_scenes', 'width': 8, 'batch_size': 16}      # which every machine has
 CASES = {name: {'model': name} for name in models.MODELS} | {
+    'centernet': {'model': 'centernet', **SCENES}, 'unet': {'model': 'unet', **SCENES},
+    'deeplab': {'model': 'deeplab', 'size': '18', 'image_size': 64, **SCENES},
     '2 hosts': {'model': 'mlp', 'hosts': 2},
     '2 hosts of a pod, clip, decay, average': {'model': 'lstm', 'hosts': 2, 'cores': 16, 'batch_size': 64,
                                                'clip_norm': 1., 'weight_decay': 0.1, 'optimizer': 'adamw', 'ema': 0.9},
@@ -54,7 +57,8 @@ def section(name):
 def trace(model, cores=8, hosts=1, **overrides):
     """Facts of one recipe on a TPU of `cores` cores on `hosts` hosts."""
     known = model in recipes.DEFAULT
-    _, recipe = recipes.find(model=model if known else 'mlp', dataset=overrides.get('dataset'))
+    _, recipe = recipes.find(model=model if known else 'mlp',
+                             dataset=overrides.get('dataset') if model == 'transformer' else None)
     recipe = recipe.replace(**overrides)
     if not known:
         recipe = dataclasses.replace(recipe, model=section(model))
@@ -82,6 +86,7 @@ def trace(model, cores=8, hosts=1, **overrides):
         scalar, count = tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.int32)
         return {'precision': trainer.training.precision, 'flops': trainer.flops_per_step,
                 'weights': len(trainer.model.trainable_weights), 'totals': len(trainer.train_step.totals_names) - 2,
+                'batch_norms': sum(hasattr(layer, 'all_reduce') for layer in trainer.model._flatten_layers()),
                 'variables': len(trainer.state.variables), 'assigned': assigned(trainer.state),
                 'loop': facts(loop.get_concrete_function(scalar, scalar).graph),
                 'evaluation': facts(evaluate.get_concrete_function(count).graph)}

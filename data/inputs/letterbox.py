@@ -27,15 +27,19 @@ class Letterbox:
 
     Args:
         dataset: a data.dataset.Dataset. name: of its field.
-        data: the recipe's section of images. `image_size` is the longer side; 0 keeps the data set's own size.
+        data: the recipe's section of images. `image_size` is the longer side; 0 keeps the data set's own size. Sides are
+            rounded up to multiples of 32.
 
     Raises:
-        UserError: the data set's images vary in size and no size is given.
+        UserError: the data set's images vary in size and no size is given, or it is no such multiple.
     """
 
     def __init__(self, dataset, name, data):
         field = dataset.fields[name]
         height, width, channels = field.shape
+        if data.image_size % MULTIPLE:
+            raise UserError(f'`image_size` must be a multiple of {MULTIPLE} where images have boxes or masks. '
+                            f'Received: image_size={data.image_size}')
         if not data.image_size and field.encoded:
             raise UserError(f'`image_size` is needed for dataset={dataset.name}, whose images vary in size: they are '
                             'resized so that the longer side has it. Received: image_size=0')

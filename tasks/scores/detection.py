@@ -16,24 +16,40 @@ STATS = {'ap': 0, 'ap50': 1, 'ap75': 2, 'ap_small': 3, 'ap_medium': 4, 'ap_large
 ABSENT = -1             # of an average over no object
 
 
-def average_precision(found, truth, names):
+def average_precision(found, truth, names, min_score=None):
     """Boxes of N images -> {metric: value, 0 to 1}.
 
     Args:
         found: {boxes: float [N, K, 4], scores: float [N, K], classes: int [N, K], count: int [N]}, of which the first
             `count` of an image are boxes. In pixels of the images of `truth`; corners as data.dataset.Boxes has them.
         truth: [N, M, 6], see data.dataset.Boxes.
-        names: of the classes.
+        names: of the classes. min_score: lowest score of the boxes that `precision` and `recall` count.
 
     Returns:
-        ap, ap50, ap75; ap_small, ap_medium, ap_large by the objects' areas; ap/NAME of each class. Without what no
-        object is there for.
+        ap, ap50, ap75; ap_small, ap_medium, ap_large by the objects' areas; ap/NAME of each class. precision: the share
+        of the boxes of at least `min_score` that are of an object, at an overlap of .50; recall: the share of the
+        objects that one of them is of. Without what no object, or no box, is there for.
     """
     evaluation = _evaluate(*_annotations(found, np.asarray(truth, np.float64), len(names)), len(names))
     values = {name: evaluation.stats[place] for name, place in STATS.items()}
     precision = evaluation.eval['precision'][:, :, :, 0, -1]      # [overlaps, recalls, classes], all areas, 100 boxes
     values |= {f'ap/{name}': precision[:, :, number].mean() for number, name in enumerate(names)}
-    return {name: float(value) for name, value in values.items() if value != ABSENT}
+    values = {name: float(value) for name, value in values.items() if value != ABSENT}
+    return values | (_at_score(evaluation, min_score) if min_score is not None else {})
+
+
+def _at_score(evaluation, min_score):
+    """precision and recall of the boxes of at least a score, from COCO's own matching at an overlap of .50."""
+    whole = evaluation.params.areaRng[0]
+    parts = [one for one in evaluation.evalImgs if one and one['aRng'] == whole]
+    boxes = right = objects = 0
+    for one in parts:
+        counts = (np.array(one['dtScores']) >= min_score) & (np.array(one['dtIgnore'])[0] == 0)
+        boxes += counts.sum()
+        right += (counts & (np.array(one['dtMatches'])[0] > 0)).sum()
+        objects += (np.array(one['gtIgnore']) == 0).sum()
+    shares = {'precision': (right, boxes), 'recall': (right, objects)}
+    return {name: float(part / whole) for name, (part, whole) in shares.items() if whole}
 
 
 def _annotations(found, truth, classes):

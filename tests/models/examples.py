@@ -6,6 +6,8 @@ import models
 
 FORMS = {
     'images': {'input_shape': (8, 8, 1), 'outputs': 10},
+    'boxes': {'input_shape': (32, 32, 3), 'box_classes': 3},
+    'pixels': {'input_shape': (32, 32, 3), 'pixel_classes': 3},
     'tokens': {'vocabulary_size': 11, 'length': 6, 'outputs': 10},
     'pairs': {'source_vocabulary_size': 11, 'target_vocabulary_size': 10},
 }

@@ -26,7 +26,8 @@ from training.loop import StepRunner
 
 # Data that every machine has, in place of what may be missing; of the same fields.
 DATA = {'sst2': 'moods', 'imdb': 'moods', 'trec': 'moods', 'gettext/de': 'pairs', 'fashion_mnist': 'digits',
-        'cifar10': 'digits', 'imagenet2012': 'digits'}
+        'cifar10': 'digits', 'imagenet2012': 'digits', **dict.fromkeys(
+            ('fashion_scenes', 'bccd', 'camvid', 'coco/2017', 'oxford_iiit_pet'), 'digit_scenes')}
 QUICK = ('mlp_digits', 'mlp_diabetes', 'lstm_digits')
 # What a GPU does not compute, and why that costs nothing.
 ON_HOST = {('Const', 'string'): 'the texts of assertions, read when they fail'}
@@ -61,9 +62,11 @@ def opened(name, hardware='gpu', jit='auto', **fields):
     keras.backend.clear_session()
     _, recipe = recipes.load(name)
     fields |= {'vocabulary_size': 300} if recipe.data.dataset == 'gettext/de' else {}      # its stand-in is small
-    fields |= {'image_size': 32} if recipe.data.dataset == 'imagenet2012' else {}
+    dataset = DATA.get(recipe.data.dataset, recipe.data.dataset)
+    fields |= {'image_size': 64 if dataset == 'digit_scenes' else 32} if recipe.values().get('image_size') else {}
+    fields |= {'width': 8} if dataset == 'digit_scenes' else {}
     recipe = recipe.replace(steps=9, warmup_steps=1, batch_size=4, accumulate=min(2, recipe.training.accumulate),
-                            dataset=DATA.get(recipe.data.dataset, recipe.data.dataset), **fields)
+                            dataset=dataset, **fields)
     devices = dataclasses.replace(selection.select('cpu'), hardware=hardware)
     dataset, task = parts.open_data(recipe, folder())
     batches = parts.Batches(recipe, dataset, task, 1)
@@ -137,7 +140,7 @@ def scatters(trainer, batches):
 
 # Those of which XLA does not compile the step on a GPU, and why.
 NOT_COMPILED = {'cnn': 'max-pooling', 'lstm': 'cuDNN kernel of LSTM', 'resnet_imagenet': 'max-pooling',
-                'airbench': 'max-pooling'}
+                **dict.fromkeys(('airbench', 'centernet', 'detector', 'unet', 'deeplab'), 'max-pooling')}
 
 
 @pytest.mark.parametrize('name', [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)

@@ -122,8 +122,9 @@ def test_images_without_objects_give_finite_numbers():
         loss, weight = task.training_totals(y, model(x, training=True), tf.ones([2]))['loss']
     assert np.isfinite(loss) and weight == 2.
     assert all(np.all(np.isfinite(g)) for g in tape.gradient(loss, model.trainable_variables) if g is not None)
-    assert task.compare({name: t.numpy() for name, t in task.answers(model, x).items()}, one_source(
-        Tensors(image=np.zeros((2, 32, 32, 3), np.uint8), boxes=y.numpy())).test) == {}
+    values = task.compare({name: t.numpy() for name, t in task.answers(model, x).items()}, one_source(
+        Tensors(image=np.zeros((2, 32, 32, 3), np.uint8), boxes=y.numpy())).test)
+    assert set(values) <= {'precision'} and np.all(np.isfinite(list(values.values())))
 
 
 @pytest.mark.parametrize('height, width, size', [(40, 80, 64), (300, 20, 128), (1, 1, 32), (7, 700, 256)])

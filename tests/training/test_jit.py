@@ -1,7 +1,5 @@
 """Whether XLA compiles the step, decided from the layers of models that are built here."""
 
-import collections
-
 import keras
 import numpy as np
 import pytest
@@ -12,14 +10,14 @@ from models.batch_norm import BatchNormalization
 from settings import Training
 from strategies import selection
 from tests.distributed import SGD, B, F, Squares, run
+from tests.models import examples
 from training import batch_norm
 from training.jit import PAYS_AFTER_STEPS, use_jit
 from training.trainer import Trainer
 
 LONG = PAYS_AFTER_STEPS
 MEASURED = ['mlp', 'cnn', 'lstm', 'transformer']
-SIZES = collections.defaultdict(lambda: {'input_shape': (8, 8, 1), 'outputs': 10},
-                                transformer={'source_vocabulary_size': 11, 'target_vocabulary_size': 13})
+SIZES = dict(reversed(list(examples.CASES.values()))) | {'transformer': examples.FORMS['pairs']}     # the first of each
 IMAGE = (8, 8, 3)
 
 
