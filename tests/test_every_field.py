@@ -1,8 +1,8 @@
 """No field is ignored: in every recipe, each field set to another legal value changes what a run leaves, or is refused.
 
-The runs are real ones of a few steps, on a few examples. Recipes of the same data, model and task in kind differ in
-values only: the first of each kind is of the slow tier, the others are of the tier `results`. Fields of the training,
-which mean the same to every model, are of the slow tier for the first recipe of a task and its data.
+The runs are real ones of a few steps, on a few examples. A field is tried in the slow tier once for each thing that it
+may mean: one of a model with that model, one of a task or of data with the first recipe of both, and one of the training
+with the first recipe of the kind of data. All other pairs of a recipe and a field are of the tier `results`.
 """
 
 import contextlib
@@ -21,35 +21,51 @@ import recipes
 import train
 from data.source import Subset
 from errors import RunError, UserError
-from settings import Options, Training
+from settings import Options
 
-TRAINING = {field.name for field in dataclasses.fields(Training)}
 # A short run; and data that every machine has in place of what may be missing, or takes long.
 SHORT = {'batch_size': 8, 'steps': 4, 'eval_every': 4, 'warmup_steps': 1}
 AVERAGED = {'average_last': 2, 'average_every': 1}
 DATA = {'sst2': 'moods', 'imdb': 'moods', 'trec': 'moods', 'gettext/de': 'pairs', 'fashion_mnist': 'shapes',
-        'cifar10': 'shapes', 'imagenet2012': 'shapes'}
+        'cifar10': 'shapes', 'imagenet2012': 'shapes',
+        **dict.fromkeys(('fashion_scenes', 'bccd', 'camvid', 'coco/2017', 'oxford_iiit_pet'), 'digit_scenes')}
 OTHER_DATA = {'images': 'bars', 'texts': 'moods2', 'vectors': 'digits', 'text_pairs': 'pairs2'}
 # Another value of a field that has neither choices nor two values.
 OTHER = {'batch_size': 4, 'steps': 5, 'epochs': 1., 'eval_every': 2, 'warmup_steps': 3, 'accumulate': 2, 'seed': 1,
          'optimizer': 'nadam', 'learning_rate': 1e-2, 'momentum': 0.5, 'beta_2': 0.9, 'epsilon': 1e-3,
          'weight_decay': 0.3, 'clip_norm': 1e-3, 'ema': 0.5, 'average_last': 3, 'average_every': 2,
          'image_size': 12, 'max_length': 4, 'word_dropout': 0.5, 'units': 7, 'dropout': 0.35, 'label_smoothing': 0.3,
-         'beam_size': 2, 'length_penalty': 9., 'precision': 'bfloat16', 'width': 8}
-FIRST, FIRST_TRAINING = {}, {}      # (kinds of the sections) -> the first recipe of these kinds
-for name in recipes.NAMES:
-    recipe = recipes.load(name)[1]
-    FIRST.setdefault((recipe.data.kind, recipe.model.kind, recipe.task.kind), name)
-    FIRST_TRAINING.setdefault((recipe.data.kind, recipe.task.kind), name)
+         'beam_size': 2, 'length_penalty': 9., 'precision': 'bfloat16', 'width': 8, 'min_score': 0.05}
+OTHER_OF_SCENES = {'dataset': 'fashion_scenes', 'image_size': 64, 'width': 4, 'channels': 1}
+# Small models first: what does not depend on the model is tried with the first that has the task.
+ORDER = ('mlp', 'cnn', 'lstm', 'centernet', 'unet')
+NAMES = sorted(recipes.NAMES, key=lambda name: next(
+    (i for i, model in enumerate(ORDER) if recipes.load(name)[1].model.kind == model), len(ORDER)))
+FIRST = {}                          # what a field may mean -> the first recipe in which it does
+
+
+def meaning(recipe, field):
+    """What a field may depend on, and its name."""
+    section = recipe.fields()[field][0]
+    kinds = {'model': (recipe.model.kind,), 'data': (recipe.data.kind, recipe.task.kind),
+             'task': (recipe.data.kind, recipe.task.kind), 'training': (recipe.data.kind,)}
+    return field, section, *kinds[section]
+
+
+for name in NAMES:
+    for field in recipes.load(name)[1].fields():
+        FIRST.setdefault(meaning(recipes.load(name)[1], field), name)
 
 
 def tier(name, field=None):
-    first = FIRST_TRAINING if field in TRAINING else FIRST
-    return pytest.mark.slow if name in first.values() else pytest.mark.results
+    """field: None where the recipe itself is run."""
+    recipe = recipes.load(name)[1]
+    first = name in FIRST.values() if field is None else FIRST[meaning(recipe, field)] == name
+    return pytest.mark.slow if first else pytest.mark.results
 
 
 def parameters():
-    for name in recipes.NAMES:
+    for name in NAMES:
         yield from (pytest.param(name, field, marks=tier(name, field), id=f'{name}-{field}')
                     for field in recipes.load(name)[1].fields())
 
@@ -125,7 +141,9 @@ def short(recipe):
     values = SHORT | {'dataset': DATA.get(recipe.data.dataset, recipe.data.dataset)}
     if recipe.training.average_last:
         values |= AVERAGED
-    if values['dataset'] == 'shapes' or recipe.values().get('image_size', 0) > 28:
+    if values['dataset'] == 'digit_scenes':
+        values |= {'image_size': 32, 'width': 8}
+    elif values['dataset'] == 'shapes' or recipe.values().get('image_size', 0) > 28:
         values['image_size'] = 16
     if recipe.values().get('vocabulary_size'):
         values['vocabulary_size'] = 300
@@ -135,6 +153,8 @@ def short(recipe):
 def other(recipe, field, workdir):
     """Another legal value of a field."""
     f, value = recipe.fields()[field][1], recipe.values()[field]
+    if recipe.data.dataset == 'digit_scenes' and field in OTHER_OF_SCENES:
+        return OTHER_OF_SCENES[field]
     if field == 'dataset':
         return OTHER_DATA[recipe.data.kind]
     if field == 'weights':
@@ -157,7 +177,7 @@ def other(recipe, field, workdir):
     return not value
 
 
-@pytest.mark.parametrize('name', [pytest.param(name, marks=tier(name)) for name in recipes.NAMES])
+@pytest.mark.parametrize('name', [pytest.param(name, marks=tier(name)) for name in NAMES])
 def test_the_same_recipe_leaves_the_same(left, base, name):
     """Else a field that nothing reads would seem to have an effect."""
     recipe, before, _ = base(name)
