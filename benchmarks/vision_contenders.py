@@ -34,7 +34,7 @@ def be(contender, cases):
         if not name.startswith('torch'):
             raise
         # Not installed, or no C++ compiler, which torch.compile needs: the others run all the same.
-        serve({'skipped': f'{type(error).__name__}: {str(error).strip().splitlines()[0]}'}, {})
+        serve({'skipped': f'{type(error).__name__}: {(str(error).strip() or "no message").splitlines()[0]}'}, {})
         return
     serve(facts, {case: call})
 
