@@ -17,15 +17,13 @@ costs. Processes wait for their turn asleep. Linux only: elsewhere a process can
 import json
 import os
 import statistics
-import subprocess
-import sys
-import time
 
 from absl import flags
 
 import cli
+from benchmarks.processes import Process, answers, ask, serve
 from benchmarks.report import write
-from errors import RunError, UserError
+from errors import UserError
 from recipes import DEFAULT
 from strategies.workers import free_addresses
 
@@ -44,7 +42,7 @@ def main():
     if turns < 1:
         raise UserError(f'`turns` must be at least 1. Received: turns={turns}')
     if core >= 0:
-        serve(model, core, flags.FLAGS.role)
+        be(model, core, flags.FLAGS.role)
         return
     cores = _two_cores()
     print(('{:<12}' + ' {:>13}' * (len(COLUMNS) - 1)).format(*COLUMNS), flush=True)
@@ -79,7 +77,7 @@ def measure(model, cores, turns, seconds):
     try:
         for index, core in enumerate(cores):
             task = {'cluster': cluster, 'task': {'type': 'worker', 'index': index}}
-            processes.append((_Process(model, core, ALONE), _Process(model, core, WORKER, json.dumps(task))))
+            processes.append((_process(model, core, ALONE), _process(model, core, WORKER, json.dumps(task))))
         alone, workers = zip(*processes)
         facts = [answers(alone)[0], answers(workers)[0]]
         for _ in range(WARM_UP):
@@ -123,77 +121,28 @@ def _record(alone, worker, count, timed):
             'medians': medians, **raw}
 
 
-class _Process:
-    """One process, held on a core, which does what it is asked and sleeps in between. It ends with this one."""
-
-    def __init__(self, model, core, role, tf_config=None):
-        environment = {k: v for k, v in os.environ.items() if k != 'TF_CONFIG'}
-        self._process = subprocess.Popen(
-            [sys.executable, '-m', 'benchmarks.scaling', f'--model={model}', f'--core={core}', f'--role={role}',
-             f'--batch_size={flags.FLAGS.batch_size}'],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env={**environment, 'CUDA_VISIBLE_DEVICES': '', **({'TF_CONFIG': tf_config} if tf_config else {})})
-
-    def send(self, request):
-        print(json.dumps(request), file=self._process.stdin, flush=True)
-
-    def receive(self):
-        line = self._process.stdout.readline()
-        if not line:
-            raise RunError('a process of the benchmark ended before its time; it has said why')
-        return json.loads(line)
-
-    def close(self):
-        self._process.kill()
-        self._process.communicate()
+def _process(model, core, role, tf_config=None):
+    """A process that is held on a core."""
+    environment = {k: v for k, v in os.environ.items() if k != 'TF_CONFIG'}
+    return Process(['-m', 'benchmarks.scaling', f'--model={model}', f'--core={core}', f'--role={role}',
+                    f'--batch_size={flags.FLAGS.batch_size}'],
+                   {**environment, 'CUDA_VISIBLE_DEVICES': '', **({'TF_CONFIG': tf_config} if tf_config else {})})
 
 
-def ask(processes, what, count):
-    """All of them at the same time. Returns their answers."""
-    for process in processes:
-        process.send({'what': what, 'count': count})
-    return answers(processes)
-
-
-def answers(processes):
-    return [process.receive() for process in processes]
-
-
-def serve(model, core, role):
-    """One process: says what it is, and then times what it is asked for, until nobody asks any more."""
+def be(model, core, role):
+    """One process, which waits to be asked."""
     os.sched_setaffinity(0, {core})        # before TensorFlow counts the cores for its threads
     with cli.quiet_tensorflow():
-        from benchmarks.runner import recipe_loop
+        from benchmarks.runner import all_reduced, recipe_loop
         from strategies import selection
     devices = selection.select('multiworker' if role == WORKER else 'cpu')
     runner, recipe, _, _, jit = recipe_loop(model, devices=devices, rows=flags.FLAGS.batch_size)
     asked = {'steps': runner}
     facts = {'batch_size': recipe.training.batch_size // devices.replicas, 'jit': jit}
     if role == WORKER:
-        facts['all_reduced'] = _all_reduced(runner)
+        facts['all_reduced'] = all_reduced(runner)
         asked['all_reduces'] = _all_reduces(devices.strategy, runner.step.model.trainable_variables)
-    print(json.dumps(facts), flush=True)
-    ended, cpu_ended = time.perf_counter(), time.process_time()
-    for line in sys.stdin:
-        request = json.loads(line)
-        started, cpu_started = time.perf_counter(), time.process_time()
-        share = (cpu_started - cpu_ended) / (started - ended)
-        asked[request['what']](request['count'])
-        ended, cpu_ended = time.perf_counter(), time.process_time()
-        print(json.dumps({'count': request['count'], 'seconds': ended - started,
-                          'cpu_seconds': cpu_ended - cpu_started, 'cpu_share_before': share}), flush=True)
-
-
-def _all_reduced(runner):
-    """Bytes of each all-reduce of a step, from the inputs in the traced graph: gradients, totals, flags, and moments of
-    BatchNorm. A step occurs once in it, in the body of the loop."""
-    import tensorflow as tf
-    scalar = tf.TensorSpec([], tf.int64)
-    graph = runner._run.get_concrete_function(runner._iterator, scalar, scalar).graph
-    library = graph.as_graph_def(add_shapes=True).library.function
-    nodes = [node for function in library for node in function.node_def if node.op.startswith('CollectiveReduce')]
-    return [tf.TensorShape(node.attr['_output_shapes'].list.shape[0]).num_elements()
-            * tf.as_dtype(node.attr['T'].type).size for node in nodes]
+    serve(facts, asked)
 
 
 def _all_reduces(strategy, variables):

@@ -10,7 +10,7 @@ import statistics
 import numpy as np
 import pytest
 
-from benchmarks import cifar_fit
+from benchmarks import cifar_fit, vision
 from tests.conftest import copy_project
 
 MLP_PARAMETERS = 235_146
@@ -20,13 +20,13 @@ MLP_PARAMETERS = 235_146
 def measure(run_python, tmp_path_factory):
     """measure(name, *flags) -> (what the command printed, the record, the folder), in a copy: results are tracked.
 
-    case: the flag that the record's name ends with, if it has one.
+    case: the flag that the record's name ends with, if it has one. record: that name, where it is another.
     """
     copy = copy_project(tmp_path_factory.mktemp('benchmarks') / 'project')
 
-    def run(name, *flags, case='--model=mlp'):
+    def run(name, *flags, case='--model=mlp', record=None):
         flags = (case, *flags) if case else flags
-        file = f'{name}_{case.split("=")[1]}.json' if case else f'{name}.json'
+        file = f'{name}_{case.split("=")[1]}.json' if case else f'{record or name}.json'
         done = run_python('-m', f'benchmarks.{name}', *flags, cwd=copy, env={'PYTHONPATH': str(copy)})
         assert done.stderr == ''
         record = json.loads((copy / 'benchmarks' / 'results' / file).read_text())
@@ -120,6 +120,32 @@ def test_seeds(measure):
             f'mse {sum(errors) / 2:.4f} ({min(errors):.4f} to {max(errors):.4f}) | 0 to 1 | ') in page
 
 
+@pytest.mark.slow
+def test_vision(measure, run_python):
+    printed, record, _ = measure('vision', '--quick', '--turns=2', '--seconds=0.1', case=None, record='vision_quick')
+    has_torch = not run_python('-c', 'import torch, torchvision', check=False).returncode
+    parameters = {'training': dict.fromkeys(vision.CONTENDERS, 272_474),
+                  'inference': {**dict.fromkeys(vision.CONTENDERS, 25_557_032), 'keras': 25_583_592}}
+    for name, counts in parameters.items():
+        case = record[name]
+        ours = case['contenders']['ours']['median']
+        assert case['calls_per_turn'] >= 1 and case['contenders'].keys() == counts.keys()
+        for contender, facts in case['contenders'].items():
+            if contender.startswith('torch') and not has_torch:
+                assert facts == {'skipped': "ModuleNotFoundError: No module named 'torch'"}
+                continue
+            assert facts['parameters'] == counts[contender]
+            assert all(len(facts[key]) == 2 and min(facts[key]) > 0 for key in ('milliseconds', 'cpu_milliseconds'))
+            assert facts['median'] == pytest.approx(sum(facts['milliseconds']) / 2)
+            row = f' | {facts["median"]:.1f} | {1e3 * case["batch_size"] / facts["median"]:,.1f} | '
+            assert f'{row}{facts["median"] / ours:.2f} |\n' in printed
+    # The step's own: gradients, sums and weights of loss and accuracy, one flag; and two per norm, of 2 C + 1 numbers.
+    channels = 16 + 6 * 16 + 7 * 32 + 7 * 64
+    assert record['collectives']['20'] == {'count': 1 + 2 * 21,
+                                           'bytes': 4 * (272_474 + 4 + 1 + 2 * (2 * channels + 21))}
+    assert record['collectives']['50']['count'] == 1 + 2 * 53
+
+
 @pytest.fixture(scope='module')
 def cifar(tmp_path_factory):
     """A folder with a cifar10 of noise on black (a) or white (b): 40 and 10 images of each class."""
@@ -154,6 +180,7 @@ def test_the_rate_of_cifar_fit_drops_at_the_shares_of_keras_example():
 
 
 @pytest.mark.parametrize('arguments, message', [
+    (['benchmarks.vision', '--turns=0'], '`turns` must be at least 1. Received: turns=0'),
     (['benchmarks.cifar_fit', '--minutes=0'], '`minutes` must be positive. Received: minutes=0'),
     (['benchmarks.cifar_fit'], '`data_dir` must be a folder that holds cifar10/train and cifar10/test. Received: '),
     (['benchmarks.seeds'], '`--recipe` is required: Recipe: a name'),

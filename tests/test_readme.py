@@ -9,7 +9,7 @@ import re
 import pytest
 
 import recipes
-from benchmarks import collect, report, scatter
+from benchmarks import collect, report, scatter, vision
 from benchmarks.translation import table
 from settings import Recipe
 from tests.conftest import ROOT, copy_project
@@ -85,6 +85,11 @@ def test_the_table_of_programs_is_the_stored_one():
     for row in stored['equality'].values():
         number = re.sub(r'e-0(\d)', r'e-\1', f'{row["weights_max_rel_diff"]:.1e}')
         assert number in TEXTS['speed.md'], number
+
+
+def test_the_tables_of_images_are_the_stored_ones():
+    stored = json.loads((ROOT / 'benchmarks' / 'results' / 'vision_cpu.json').read_text())
+    assert f'{vision.START}\n{vision.tables(stored)}\n{vision.END}\n' in TEXTS['speed.md']
 
 
 def test_the_table_of_gradients_on_a_gpu_is_the_stored_one():
