@@ -138,17 +138,21 @@ def decode_images(encoded, image_shape):
     """string [B], bytes of image files -> float32 [B, H, W, C], in 0 to 255, upright. An animation's first picture."""
     def decode(one):
         file, turned = one
-        return tf.cond(image_files.is_jpeg(file), lambda: _photograph(file, turned, image_shape),
-                       lambda: fit(image_files.decode_other(file)[None], image_shape, resize_files)[0])
+        return tf.cond(image_files.is_jpeg(file), lambda: _photograph(file, turned, image_shape), lambda: fit(
+            image_files.decode_other(file, _channels(image_shape))[None], image_shape, resize_files)[0])
     images = tf.map_fn(decode, (encoded, image_files.orientations(encoded)),
                        fn_output_signature=tf.TensorSpec(image_shape, tf.float32))
     return tf.ensure_shape(images, [encoded.shape[0], *image_shape])
 
 
+def _channels(image_shape):
+    """What a decoder is asked for: it makes colour of grey, but grey of colour by other weights than ours."""
+    return 3 if image_shape[2] == 3 else 0
+
+
 def _photograph(file, turned, image_shape):
     """A JPEG's bytes and `orientation` -> float32 [H, W, C], see `resize_photographs`."""
-    channels = 3 if image_shape[2] == 3 else 0      # to colour by the decoder; to grey by our own weights
-    image, ratio = image_files.decode_jpeg_near(file, turned, image_shape[:2], channels)
+    image, ratio = image_files.decode_jpeg_near(file, turned, image_shape[:2], _channels(image_shape))
 
     def resized(images, height, width):
         return resize_photographs(images, height, width, ratio)

@@ -185,8 +185,9 @@ def landscape(height, width, seed=0):
 
 
 @pytest.mark.parametrize('orientation', [1, 6])
-@pytest.mark.parametrize('size, ratio', [((200, 260), 1), ((188, 250), 1), ((187, 250), 2), ((112, 112), 2),
-                                         ((94, 94), 2), ((93, 125), 4), ((64, 64), 4), ((46, 62), 8), ((1, 1), 8), ((400, 10), 1)])
+@pytest.mark.parametrize('size, ratio', [
+    ((200, 260), 1), ((188, 250), 1), ((187, 250), 2), ((112, 112), 2), ((94, 94), 2), ((93, 125), 4), ((64, 64), 4),
+    ((46, 62), 8), ((1, 1), 8), ((400, 10), 1)])
 def test_a_jpeg_is_decoded_by_the_largest_ratio_that_leaves_enough_pixels(size, ratio, orientation):
     exif = Picture.Exif()
     exif[0x112] = orientation
