@@ -41,9 +41,9 @@ def main():
             options.workdir, args.checkpoint, options.data_dir, **search)
     source, batch_size = dataset.split(args.split), args.batch_size or recipe.training.batch_size
     pipeline.per_replica(batch_size, devices.replicas)
-    evaluate = make_evaluator(devices, make_state(devices, model), EvaluationStep(model, task),
-                              *parts.evaluation_batches(task, source, batch_size))
     with selection.worker_errors(devices), parts.data_errors(dataset):
+        evaluate = make_evaluator(devices, make_state(devices, model), EvaluationStep(model, task),
+                                  *parts.evaluation_batches(task, source, batch_size))
         values = evaluate()
     print(json.dumps({'step': step, 'split': args.split, **values}, indent=2))
 

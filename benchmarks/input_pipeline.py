@@ -1,6 +1,7 @@
 """The step-indexed pipeline against the usual shuffle/map/batch chain, on arrays of Fashion-MNIST's shapes.
 
     python -m benchmarks.input_pipeline
+    python -m benchmarks.input_pipeline --jpeg --image_size=224      # files against their decoder, see input_files.py
 
 Both give float32 [128, 28, 28, 1] in [0, 1] and int labels, shuffled, from the same arrays in memory. They run in turns
 in one process; the ratio is of the medians over all turns.
@@ -18,6 +19,10 @@ EXAMPLES, BATCH = 60_000, 128
 def main():
     with cli.quiet_tensorflow():
         import tensorflow as tf
+    if flags.FLAGS.jpeg or flags.FLAGS.png:
+        from benchmarks.input_files import measure
+        return measure('jpeg' if flags.FLAGS.jpeg else 'png', flags.FLAGS.image_size, flags.FLAGS.turns,
+                       max(1, flags.FLAGS.batches // 5))
     import numpy as np
     from benchmarks.report import save
     import settings
@@ -55,7 +60,10 @@ def main():
 
 def define():
     flags.DEFINE_integer('turns', 10, 'Turns of each pipeline.')
-    flags.DEFINE_integer('batches', 100, 'Batches a turn of the usual chain.')
+    flags.DEFINE_integer('batches', 100, 'Batches per turn of the usual chain; of files, a fifth of it on both sides.')
+    flags.DEFINE_bool('jpeg', False, 'A folder of JPEGs against tf.io.decode_jpeg alone.')
+    flags.DEFINE_bool('png', False, 'A folder of PNGs against tf.io.decode_png alone.')
+    flags.DEFINE_integer('image_size', 128, 'Side in pixels of what the model reads, of files.')
 
 
 if __name__ == '__main__':

@@ -17,6 +17,7 @@ from draws import Draws
 from errors import UserError
 
 SHUFFLE, PARTNERS = 1, 2      # the third part of a permutation's seed
+PREFETCHED = 2                # batches, beside those that the parallel calls hold
 
 
 def shuffled_rows(stream, num_examples, seed, purpose=SHUFFLE):
@@ -125,4 +126,10 @@ def _slice_rows(context, batch_size):
 
 
 def _map(elements, batch):
-    return elements.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
+    """The elements' batches, in order, made on all cores."""
+    options = tf.data.Options()
+    # One map needs no tuning: AUTOTUNE then means as many calls as cores, 16 at most. The tuner's thread, tf.data's
+    # Model::OptimizeLoop, sleeps ever longer, and a run of ten minutes waited up to a minute for it at its end.
+    options.autotune.enabled = False
+    batches = elements.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(PREFETCHED)
+    return batches.with_options(options)

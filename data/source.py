@@ -6,6 +6,7 @@ A source has
                              the fields that are named, or all
     fingerprint              a short hash of what it holds, so that a run never resumes on other data
     in_memory                whether its examples are held in memory
+    decodes_files            whether fetching decodes a file of each example, which takes long
 
 Random access is what makes a batch a function of the step number (see pipeline.py).
 """
@@ -22,7 +23,7 @@ WORDS = re.compile(r'[^\W\d_]+')
 class Tensors:
     """Examples held in memory: one array per field, first axis the example."""
 
-    in_memory = True
+    in_memory, decodes_files = True, False
 
     def __init__(self, **arrays):
         lengths = {name: len(array) for name, array in arrays.items()}
@@ -44,7 +45,7 @@ class Subset:
         indices = np.asarray(indices, np.int64)
         self.num_examples = len(indices)
         self.fingerprint = hash_arrays({'indices': indices, 'source': np.array([source.fingerprint], object)})
-        self._source, self.in_memory = source, source.in_memory
+        self._source, self.in_memory, self.decodes_files = source, source.in_memory, source.decodes_files
         with tf.device('CPU:0'):
             self._indices = tf.constant(indices)
 

@@ -52,13 +52,15 @@ class Batches:
 
     Raises:
         UserError: the batch cannot be divided over the replicas and micro-batches.
+        RunError: a file of a small set, which is decoded here, is broken.
     """
 
     def __init__(self, recipe, dataset, task, replicas):
         self._training, self._dataset, self._task, self._replicas = recipe.training, dataset, task, replicas
         pipeline.per_replica(self._training.batch_size, replicas)
         pieces_of_a_replica(self._training.accumulate, replicas)
-        self.rows = task.rows(dataset.train, training=True)
+        with data_errors(dataset):
+            self.rows = task.rows(dataset.train, training=True)
         self.fingerprint = '-'.join(part.fingerprint for part in (self.rows, dataset.validation, dataset.test))
 
     def training(self, start_step):

@@ -11,6 +11,7 @@ SIGNATURES = (b'\xff\xd8\xff', b'\x89PNG\r\n\x1a\n', b'BM', b'GIF87a', b'GIF89a'
 ALPHA, ANIMATION = 16, 2             # bits of the 21st byte of a WebP file
 MARKED = [bytes([flags | ALPHA if flags & ANIMATION else flags]) for flags in range(256)]
 ORIENTATION = 0x112                  # Exif's tag
+RATIOS = (1, 2, 4, 8)                # by which a JPEG decoder can shrink while it decodes
 
 
 def has_known_format(start):
@@ -20,6 +21,10 @@ def has_known_format(start):
 
 def is_jpeg(file):
     return tf.strings.substr(file, 0, 3) == b'\xff\xd8\xff'
+
+
+def is_png(file):
+    return tf.strings.substr(file, 0, 4) == b'\x89PNG'
 
 
 def decode(file):
@@ -37,10 +42,36 @@ def decode_jpeg(file, channels=0):
     return turn(image, orientation(file))
 
 
-def decode_other(file):
-    """PNG, BMP, GIF or WebP -> uint8 [h, w, c]."""
-    image = tf.io.decode_image(_mark_animation(file), expand_animations=False)
-    return tf.ensure_shape(image, [None, None, None])
+def decode_jpeg_near(file, turned, size, channels=0):
+    """`decode_jpeg` at the largest of RATIOS that leaves at least `size`, (height, width).
+
+    The decoder computes fewer values from each block of the cosine transform, about the means of 2x2, 4x4 or 8x8
+    pixels. turned: the file's `orientation`. Returns uint8 [h, w, c] and the ratio.
+    """
+    shape = tf.image.extract_jpeg_shape(file)[:2]
+    shape = tf.where(turned > 4, shape[::-1], shape)
+    is_enough = tf.reduce_all(shape // tf.constant(RATIOS)[:, None] >= size, axis=1)     # [ratio]
+    index = tf.reduce_sum(tf.cast(is_enough[1:], tf.int32))
+    image = tf.switch_case(index, [lambda ratio=ratio: tf.io.decode_jpeg(file, channels=channels, ratio=ratio)
+                                   for ratio in RATIOS])
+    return turn(image, turned), tf.gather(RATIOS, index)
+
+
+def decode_other(file, channels=0):
+    """PNG, BMP, GIF or WebP -> uint8 [h, w, c]. channels: 3, or 0 for those of the file."""
+    def decoded():
+        image = tf.io.decode_image(_mark_animation(file), expand_animations=False)
+        return tf.ensure_shape(image, [None, None, None])
+    if not channels:
+        return decoded()
+    # By its decoder at once: to pick three of unknown channels takes 1 ms of 375x500 pixels.
+    return tf.cond(is_png(file), lambda: tf.io.decode_png(file, channels=channels),
+                   lambda: with_three_channels(decoded()))
+
+
+def with_three_channels(image):
+    """uint8 [h, w, c], c unknown -> [h, w, 3]: drops alpha, repeats grey."""
+    return tf.gather(image, tf.where(tf.shape(image)[2] < 3, [0, 0, 0], [0, 1, 2]), axis=2)
 
 
 def sizes_of(images, field):
@@ -79,13 +110,24 @@ def turn(image, orientation):
     return tf.cond(orientation > 1, turned, lambda: image)
 
 
+def orientations(files):
+    """int32 [B], `orientation` of each; 1 of what is no JPEG.
+
+    A batch without Exif data is not gone through file by file, which takes 0.01 ms each.
+    """
+    files = tf.where(is_jpeg(files), files, '')
+    return tf.cond(tf.reduce_any(tf.strings.length(files) > _place(files)),
+                   lambda: tf.map_fn(orientation, files, fn_output_signature=tf.TensorSpec([], tf.int32)),
+                   lambda: tf.ones_like(files, tf.int32))
+
+
 def orientation(file):
     """int32, 1 to 8: how the bytes of a JPEG file say that its picture lies. 1 is upright, and what no Exif data mean.
 
     Exif data are in a segment before the picture: FF E1, its length in two bytes, `Exif`. To search for these letters
     takes 0.01 ms per file; a walk from segment to segment in a graph takes 0.4 ms.
     """
-    place = tf.strings.length(tf.strings.regex_replace(file, r'Exif\x00\x00\C*', '', replace_global=False))
+    place = _place(file)
 
     def tag():
         start = tf.io.decode_raw(tf.strings.substr(file, tf.maximum(place - 4, 0), 4), tf.uint8, fixed_length=4)
@@ -93,6 +135,11 @@ def orientation(file):
         found = _orientation_tag(tf.strings.substr(file, place + 6, tf.maximum(length - 8, 0)))
         return tf.where(tf.reduce_all(start[:2] == [0xff, 0xe1]), found, 1)
     return tf.cond(place < tf.strings.length(file), tag, lambda: 1)
+
+
+def _place(file):
+    """Where Exif data begin: string [...] -> int32 [...], the length of a file that has none."""
+    return tf.strings.length(tf.strings.regex_replace(file, r'Exif\x00\x00\C*', '', replace_global=False))
 
 
 def _orientation_tag(tiff):

@@ -161,11 +161,41 @@ def is_enlarged(images, height, width):
 
 def decode_images(encoded, image_shape):
     """string [B], bytes of image files -> float32 [B, H, W, C], in 0 to 255, upright. An animation's first picture."""
-    channels = 3 if image_shape[2] == 3 else 0      # to colour by the decoder; to grey by our own weights
-
     def decode(one):
-        return tf.cond(image_files.is_jpeg(one),
-                       lambda: fit(image_files.decode_jpeg(one, channels)[None], image_shape, resize_files)[0],
-                       lambda: fit(image_files.decode_other(one)[None], image_shape, resize_files)[0])
-    images = tf.map_fn(decode, encoded, fn_output_signature=tf.TensorSpec(image_shape, tf.float32))
+        file, turned = one
+        return tf.cond(image_files.is_jpeg(file), lambda: _photograph(file, turned, image_shape), lambda: fit(
+            image_files.decode_other(file, _channels(image_shape))[None], image_shape, resize_files)[0])
+    images = tf.map_fn(decode, (encoded, image_files.orientations(encoded)),
+                       fn_output_signature=tf.TensorSpec(image_shape, tf.float32))
     return tf.ensure_shape(images, [encoded.shape[0], *image_shape])
+
+
+def _channels(image_shape):
+    """What a decoder is asked for: it makes colour of grey, but grey of colour by other weights than ours."""
+    return 3 if image_shape[2] == 3 else 0
+
+
+def _photograph(file, turned, image_shape):
+    """A JPEG's bytes and `orientation` -> float32 [H, W, C], see `resize_photographs`."""
+    image, ratio = image_files.decode_jpeg_near(file, turned, image_shape[:2], _channels(image_shape))
+
+    def resized(images, height, width):
+        return resize_photographs(images, height, width, ratio)
+    return fit(image[None], image_shape, resized)[0]
+
+
+def resize_photographs(images, height, width, ratio):
+    """`resize_files` for JPEGs, decoded by `ratio`, faster and not quite the same: uint8 [B, h, w, c] -> [B, H, W, c].
+
+    To resize 375x500 pixels with antialias takes three times as long as to decode them. Where the decoder has shrunk
+    the picture (`ratio`), few pixels are left, and the means of their areas are cheap. Where it has not, and there are
+    at most four pixels for each one wanted, bilinear interpolation reads four. The mean difference from an antialiased
+    resize of all pixels, over photographs of 375x500 pixels, is 1.2 to 1.3 of 255 (112 to 160 pixels) and 1.4 (224).
+    """
+    shape, size = tf.shape(images)[1:3], tf.constant([height, width])
+    is_shrunk = tf.reduce_all(shape >= size)
+    is_near = (ratio == 1) & (tf.reduce_prod(shape) <= 4 * height * width)
+    resized = tf.switch_case(tf.where(is_shrunk, tf.where(is_near, 0, 1), 2), [
+        lambda: tf.image.resize(images, (height, width)), lambda: tf.image.resize(images, (height, width), 'area'),
+        lambda: tf.image.resize(images, (height, width), antialias=True)])
+    return tf.ensure_shape(resized, [None, height, width, None])

@@ -22,7 +22,7 @@ class ImageFiles:
     files: names below folder, each in its class's folder.
     """
 
-    in_memory = False
+    in_memory, decodes_files = False, True
 
     def __init__(self, folder, files, classes, labels):
         self.num_examples = len(files)

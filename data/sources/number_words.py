@@ -63,7 +63,7 @@ def _group(n):
 class NumberWords:
     """All pairs, by number: each side is two look-ups in a table of strings and a join."""
 
-    num_examples, in_memory = NUMBERS, False
+    num_examples, in_memory, decodes_files = NUMBERS, False, False
 
     def __init__(self):
         self._english = Halves(english, 1000)

@@ -24,7 +24,7 @@ class Pictures:
         others: {name: function int64 [B] -> tensor [B, ...]}; one may have `find_unreadable`.
     """
 
-    in_memory = False
+    in_memory, decodes_files = False, True
 
     def __init__(self, files, image, about, **others):
         self.num_examples, self._image, self._others = len(files), image, others

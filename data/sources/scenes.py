@@ -69,7 +69,7 @@ class Scenes:
             label. count: number of scenes. seed: of what is drawn.
     """
 
-    in_memory = False
+    in_memory, decodes_files = False, False
 
     def __init__(self, objects, side, class_of, count, seed):
         self.num_examples = count

@@ -44,7 +44,7 @@ class PreparedSplit:
     keys, fields, parts: as `convert_fields` gives them.
     """
 
-    in_memory = False
+    in_memory, decodes_files = False, False
 
     def __init__(self, builder, split, keys, fields, parts):
         paths = [str(path) for path in builder.info.splits[split].filepaths]

@@ -7,12 +7,13 @@ import pytest
 import tensorflow as tf
 from PIL import Image as Picture
 from PIL import ImageOps
+from sklearn.datasets import load_sample_images
 
 from data.dataset import Image, Label
 from data.inputs import image_files
 from data.inputs.augment import augment
 from data.inputs.geometry import SHIFT
-from data.inputs.images import decode_images, fit, match_channels, resize_by_products, resize_files
+from data.inputs.images import decode_images, fit, match_channels, resize_by_products, resize_photographs
 from data.source import Tensors
 from draws import Draws
 from tests.opened import one_source, task_of
@@ -145,7 +146,10 @@ FILES = {
 @pytest.mark.parametrize('channels', [1, 3])
 @pytest.mark.parametrize('name', FILES)
 def test_every_format_is_decoded_then_resized(name, channels):
-    """Colour is made grey, and grey colour, as by the same steps on the whole picture in float32."""
+    """Colour is made grey, and grey colour, as by the same steps on the whole picture in float32.
+
+    28x36 pixels are not more than four times 16x16: a JPEG is interpolated there, and antialiased to 20x50.
+    """
     encoded, given = FILES[name]
     image = tf.cast(tf.io.decode_image(encoded, expand_animations=False), tf.float32)
     assert image.shape == (28, 36, given)
@@ -153,7 +157,7 @@ def test_every_format_is_decoded_then_resized(name, channels):
     image = tf.image.rgb_to_grayscale(image) if (channels, image.shape[2]) == (1, 3) else image
     image = tf.repeat(image, channels // image.shape[2], axis=2)
     for size in ((16, 16), (28, 36), (20, 50)):
-        expected = tf.image.resize(image, size, antialias=True)
+        expected = tf.image.resize(image, size, antialias='JPEG' not in name or size != (16, 16))
         np.testing.assert_allclose(decode_images(tf.constant([encoded]), (*size, channels))[0], expected, atol=1e-4)
 
 
@@ -169,8 +173,67 @@ def test_a_photograph_is_turned_upright(orientation, order):
     lying.getexif()[0x112] = orientation
     expected = np.asarray(ImageOps.exif_transpose(lying))
     np.testing.assert_array_equal(image_files.decode(encoded), expected)
-    served = tf.function(decode_images, reduce_retracing=True)(tf.constant([encoded]), (12, 12, 3))
-    np.testing.assert_array_equal(served, fit(expected[None], (12, 12, 3), resize_files))
+    served = tf.function(decode_images, reduce_retracing=True)(tf.constant([encoded]), (16, 16, 3))
+    np.testing.assert_array_equal(served, tf.image.resize(expected[None], (16, 16)))
+
+
+def landscape(height, width, seed=0):
+    """uint8 [height, width, 3]: noise of low frequencies with an edge."""
+    random = np.random.RandomState(seed)
+    noise = sum(share * tf.image.resize(random.uniform(-1, 1, (side, side, 3)), (height, width), 'bicubic')
+                for side, share in ((5, 0.7), (20, 0.4), (80, 0.2))).numpy()
+    noise[height // 3:, width // 2:] *= -1
+    return np.clip(128 + 128 * noise, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize('orientation', [1, 6])
+@pytest.mark.parametrize('size, ratio', [
+    ((200, 260), 1), ((188, 250), 1), ((187, 250), 2), ((112, 112), 2), ((94, 94), 2), ((93, 125), 4), ((64, 64), 4),
+    ((46, 62), 8), ((1, 1), 8), ((400, 10), 1)])
+def test_a_jpeg_is_decoded_by_the_largest_ratio_that_leaves_enough_pixels(size, ratio, orientation):
+    exif = Picture.Exif()
+    exif[0x112] = orientation
+    encoded = file_of(Picture.fromarray(landscape(375, 500)), 'JPEG', exif=exif)
+    size = size if orientation == 1 else size[::-1]
+    image, chosen = tf.function(image_files.decode_jpeg_near)(
+        tf.constant(encoded), tf.constant(orientation), size, 3)
+    assert chosen == ratio
+    expected = tf.io.decode_jpeg(encoded, ratio=ratio)
+    np.testing.assert_array_equal(image, expected if orientation == 1 else tf.reverse(
+        tf.transpose(expected, [1, 0, 2]), [1]))
+
+
+@pytest.mark.parametrize('shape', [(375, 500), (500, 375), (427, 640)])
+@pytest.mark.parametrize('size, bound', [(64, 2.5), (112, 3), (128, 3.5), (160, 4), (224, 5.5)])
+def test_a_photograph_is_nearly_what_an_antialiased_resize_of_all_its_pixels_gives(shape, size, bound):
+    """Two of scikit-learn: leaves of trees, which differ most, and a flower out of a blurred ground."""
+    for photograph, times in zip(load_sample_images().images, (1, 0.7), strict=True):
+        scaled = Picture.fromarray(photograph).resize(shape[::-1], Picture.LANCZOS)
+        encoded = tf.io.encode_jpeg(np.asarray(scaled), quality=80)
+        image = tf.io.decode_jpeg(encoded)[None]
+        expected = tf.image.resize(image, (size, size), antialias=True)
+
+        def difference(other):
+            return float(tf.reduce_mean(tf.abs(other - expected)))
+        found = difference(decode_images(encoded[None], (size, size, 3)))
+        assert found < times * bound
+        if times == 1 and size < 160:      # of what plain interpolation of all pixels loses, a fraction
+            assert found < 0.6 * difference(tf.image.resize(image, (size, size)))
+
+
+def test_photographs_of_a_batch_do_not_see_each_other():
+    files = [tf.io.encode_jpeg(landscape(*shape)) for shape in ((375, 500), (40, 30), (1000, 1200))]
+    files.append(tf.io.encode_png(landscape(60, 60)))
+    together = tf.function(decode_images)(tf.stack(files), (64, 64, 3))
+    for file, image in zip(files, together):
+        np.testing.assert_array_equal(tf.function(decode_images)(file[None], (64, 64, 3))[0], image)
+
+
+def test_interpolation_and_means_of_areas_meet_at_half_the_size():
+    """Both are the mean of 2x2 pixels there."""
+    images = tf.constant(landscape(64, 80)[None])
+    near, far = (resize_photographs(images, 32, 40, ratio) for ratio in (1, 2))
+    np.testing.assert_allclose(near, far, atol=1e-3)
 
 
 def segment(kind, content):
