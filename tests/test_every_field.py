@@ -1,8 +1,8 @@
 """No field is ignored: in every recipe, each field set to another legal value changes what a run leaves, or is refused.
 
 The runs are real ones of a few steps, on a few examples. A field is tried in the slow tier once for each thing that it
-may mean: one of a model with that model, one of a task or of data with the first recipe of both, and one of the training
-with the first recipe of the kind of data. All other pairs of a recipe and a field are of the tier `results`.
+may mean: one of a model with that model, one of a task or of data with the first recipe of both, and one of the
+training with the first recipe of the kind of data. All other pairs of a recipe and a field are of the tier `results`.
 """
 
 import contextlib

@@ -3,7 +3,8 @@
     pytest -m slow tests/test_pjrt_models.py
 
 Runs of 50 steps (4 of the models over ResNets), dropout on, are compared with TensorFlow's on one device: weights,
-averages, slots of the optimizer, totals, the evaluation, and the answers that it was computed from. tests/pjrt_models.py runs them.
+averages, slots of the optimizer, totals, the evaluation, and the answers that it was computed from.
+tests/pjrt_models.py runs them.
 """
 
 import importlib.util

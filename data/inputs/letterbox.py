@@ -27,8 +27,8 @@ class Letterbox:
 
     Args:
         dataset: a data.dataset.Dataset. name: of its field.
-        data: the recipe's section of images. `image_size` is the longer side; 0 keeps the data set's own size. Sides are
-            rounded up to multiples of 32.
+        data: the recipe's section of images. `image_size` is the longer side; 0 keeps the data set's own size.
+            Sides are rounded up to multiples of 32.
 
     Raises:
         UserError: the data set's images vary in size and no size is given, or it is no such multiple.
