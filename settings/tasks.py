@@ -36,7 +36,7 @@ class Regression(Task):
 class Detection(Task):
     kind, drawn = 'detection', 'an image with the boxes found'
     min_score: float = field(0.3, 'Lowest score of a box that is served or shown, and that precision and recall '
-                                'count. Average precision looks at all boxes.', least=0, most=1)
+                                  'count. Average precision looks at all boxes.', least=0, most=1)
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ from training import randomness
 from training.trainer import Trainer
 
 B, STEPS = 16, 50
-FEW = 4             # steps of the models over ResNets, whose convolutions XLA computes slowly on a CPU
+FEW = 2             # steps of the models over ResNets, whose convolutions XLA computes slowly on a CPU
 TRAINING = {'batch_size': B, 'steps': STEPS, 'optimizer': 'adamw', 'learning_rate': 1e-3, 'weight_decay': 0.1,
             'clip_norm': 1., 'ema': 0.9, 'seed': 1}
 TESTED = 11      # of 12 examples: the batch is padded

@@ -49,11 +49,15 @@ def run(run_python, tmp_path_factory):
 
 
 def difference(one, many):
-    """The largest, in units of a tensor's largest element, over the state and the metrics of a run."""
+    """The largest of `differences`."""
+    return max(differences(one, many))
+
+
+def differences(one, many):
+    """In units of a tensor's largest element, those of the state and the metrics of a run."""
     keys = [key for key in one if key in many]
     assert any(key.startswith('state/model/') for key in keys) and {k for k in one if 'state' in k} <= set(keys)
-    return max(np.abs(one[key].astype('float64') - many[key]).max() / max(np.abs(one[key]).max(), 1e-3)
-               for key in keys)
+    return [np.abs(one[key].astype('float64') - many[key]).max() / max(np.abs(one[key]).max(), 1e-3) for key in keys]
 
 
 def assert_skipped(results, times=1):

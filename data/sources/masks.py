@@ -113,7 +113,7 @@ def open_masks(name, folder):
     heads = {split: [_checked_head(*pair) for pair in pairs] for split, pairs in splits.items()}
     sizes = [head[:2] for part in heads.values() for head in part]
     image = image_field(sizes)
-    largest = tuple(map(max, zip(*sizes)))[::-1]
+    largest = tuple(map(max, zip(*sizes)))[::-1] if image.encoded else (0, 0)
     fields = {'image': image, 'mask': Mask(names, image.shape[:2], largest)}
     sources = [_source(splits[split], heads[split], fields, table) for split in splits]
     return Dataset(name, *sources, fields=fields, origin=str(folder))

@@ -134,7 +134,7 @@ def test_masks_of_several_sizes_come_as_png_files_of_classes(folder):
         for path in (folder / split / 'masks').iterdir():
             write_mask(path, np.zeros(SIZE[::-1], np.uint8))
     dataset = open_dataset(f'files/{folder}')
-    assert dataset.fields == {'image': Image((0, 0, 3)), 'mask': Mask(('sky', 'road'), (0, 0))}
+    assert dataset.fields == {'image': Image((0, 0, 3)), 'mask': Mask(('sky', 'road'), (0, 0), largest=(9, 20_000))}
     found = everything(dataset.train)
     for i, file in enumerate(found['mask']):
         expected = np.uint8([255, 0, 1, 255])[values[i]]

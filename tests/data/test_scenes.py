@@ -89,7 +89,7 @@ def test_fields(name):
     boxes = dataset.fields['boxes']
     assert dataset.fields == {'image': Image((128, 128, 3)), 'boxes': Boxes(boxes.names, 6),
                               'mask': Mask(('background', *boxes.names), (128, 128))}
-    assert str(dataset).startswith(f'{name}: 20,000 train, 1,000 validation, 2,000 test')
+    assert str(dataset).startswith(f'{name}: 100,000 train, 1,000 validation, 2,000 test')
     found = gathered(dataset.train, range(300))
     counts = np.bincount((found['boxes'][..., 4] >= 0).sum(1), minlength=7)
     assert counts[0] == 0 and counts[1:].min() >= 3                        # one to six objects, all of them

@@ -58,9 +58,10 @@ def masks(*shape):
 
 
 def masked():
-    pixels = RANDOM.randint(0, 256, (12, 32, 32, 1)).astype(np.uint8)
-    return one_source(Tensors(image=pixels, mask=masks(12, 32, 32)), image=Image((32, 32, 1)),
-                      mask=Mask(NAMES.names, (32, 32)))
+    """Of 64x64 pixels: of 32x32, the last norms see one number per image, and multiply what rounding leaves."""
+    pixels = RANDOM.randint(0, 256, (12, 64, 64, 1)).astype(np.uint8)
+    return one_source(Tensors(image=pixels, mask=masks(12, 64, 64)), image=Image((64, 64, 1)),
+                      mask=Mask(NAMES.names, (64, 64)))
 
 
 def masked_files():

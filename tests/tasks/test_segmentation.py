@@ -66,26 +66,26 @@ def test_a_mask_is_resized_to_its_own_values_and_lies_where_its_image_does(heigh
 
 def test_void_pixels_have_no_weight_in_the_loss():
     _, task, model = case('masks')
-    x = tf.random.stateless_uniform([2, 32, 32, 1], seed=[0, 1])
-    mask = np.zeros((2, 32, 32), np.uint8)
+    x = tf.random.stateless_uniform([2, 64, 64, 1], seed=[0, 1])
+    mask = np.zeros((2, 64, 64), np.uint8)
     mask[:, :16] = Mask.void
     outputs = model(x)
     loss, weight = task.loss({'mask': tf.constant(mask)}, outputs, tf.ones([2]))
     below, _ = task.loss({'mask': tf.constant(mask[:, 16:])}, outputs[:, 16:], tf.ones([2]))
-    assert weight == 2 * 16 * 32
+    assert weight == 2 * 48 * 64
     np.testing.assert_allclose(loss, below, rtol=1e-6)
-    nothing = {'mask': tf.fill([2, 32, 32], tf.constant(Mask.void, tf.uint8))}
+    nothing = {'mask': tf.fill([2, 64, 64], tf.constant(Mask.void, tf.uint8))}
     assert [float(value) for value in task.loss(nothing, outputs, tf.ones([2]))] == [0., 0.]
 
 
 def test_the_classes_of_an_image_are_those_of_its_resized_logits():
     """Bilinear, as tf.image.resize has it, and the largest afterwards."""
     _, task, model = case('masks')
-    images = np.random.RandomState(0).randint(0, 256, (2, 96, 64, 1)).astype(np.uint8)
+    images = np.random.RandomState(0).randint(0, 256, (2, 96, 32, 1)).astype(np.uint8)
     served = task.serving(model)['serving_default'][0](tf.constant(images))['classes'].numpy()
-    assert served.shape == (2, 96, 64)
+    assert served.shape == (2, 96, 32)
     pixels, size = task.image(tf.constant(images))
-    logits = model(task.image.pixels(pixels))[:, :, :21]                    # a third of 64 columns is empty
-    assert task.image.used(size)[0].numpy().tolist() == [32, 21]
-    expected = np.argmax(tf.image.resize(logits, (96, 64)), axis=-1)
+    logits = model(task.image.pixels(pixels))[:, :, :21]                    # the other columns are empty
+    assert task.image.used(size)[0].numpy().tolist() == [64, 21]
+    expected = np.argmax(tf.image.resize(logits, (96, 32)), axis=-1)
     assert np.mean(served == expected) > 0.999
