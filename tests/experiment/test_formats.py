@@ -10,7 +10,6 @@ import tensorflow as tf
 from benchmarks import formats as benchmark
 from errors import RunError
 from experiment import formats
-from experiment.export import near_ties
 from experiment.formats.convert import compare, convert
 from experiment.formats.plain import Plain
 from tests.tasks.cases import CASES, case
@@ -48,9 +47,12 @@ def _of_any_size(run, plain, batch_size):
         theirs = run('serving_default', {'images': images})
         for name, ours in plain.functions['serving_default'](images).items():
             if ours.dtype.is_floating:
-                np.testing.assert_allclose(theirs[name], ours, rtol=1e-5, atol=1e-5)
+                # Images with boxes are resized to bytes: what lies between two is rounded to either.
+                tolerance = 1e-5 if name == 'probabilities' else 1e-3
+                np.testing.assert_allclose(theirs[name], ours, rtol=tolerance, atol=tolerance)
             else:
-                assert theirs[name].shape == ours.shape and np.mean(theirs[name] != ours) <= near_ties(ours.numpy())
+                assert theirs[name].shape == ours.shape
+                assert np.sum(theirs[name] != ours) <= 1        # a pixel at a near tie, or none
 
 
 def test_recurrent_layers_in_litert_take_a_static_batch(tmp_path):
