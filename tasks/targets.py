@@ -131,5 +131,6 @@ def find(outputs, classes, most, stride):
     logits, places = tf.math.top_k(logits, most_there)                                       # [B, most]
     boxes = tf.gather(corners, places // classes, batch_dims=1)
     rest = most - most_there
-    return {'boxes': tf.pad(boxes, [[0, 0], [0, rest], [0, 0]]), 'scores': tf.pad(tf.sigmoid(logits), [[0, 0], [0, rest]]),
+    return {'boxes': tf.pad(boxes, [[0, 0], [0, rest], [0, 0]]),
+            'scores': tf.pad(tf.sigmoid(logits), [[0, 0], [0, rest]]),
             'classes': tf.pad(places % classes, [[0, 0], [0, rest]])}
