@@ -117,8 +117,8 @@ def _compared(where, ours, theirs, task, source, is_quantized):
             largest = np.max(np.abs(value - other), initial=found['max_difference'])      # NaN, where there is one
             found['max_difference'] = float(largest)
         else:
-            shares = (value != other).reshape(len(value), -1).mean(axis=1)
-            found['unequal'] += int((shares > near_ties(value)).sum())
+            differing = (value != other).reshape(len(value), -1).sum(axis=1)
+            found['unequal'] += int((differing > near_ties(value[:1])).sum())
     found |= {'model': task.score_served(ours, source), 'format': task.score_served(theirs, source)}
     if not is_quantized and not (found['max_difference'] <= TOLERANCE and not found['unequal']):
         raise RunError(f'{where}: its answers differ from the trained model\'s by {found["max_difference"]:.2g} '
