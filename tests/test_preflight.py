@@ -228,6 +228,14 @@ def test_resnet(norm):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize('name', ['detector_fashion_scenes', 'unet_fashion_scenes'])
+def test_boxes_and_masks(name):
+    recipe = recipes.load(name)[1].replace(dataset='digit_scenes', image_size=32, width=8)
+    found = Preflight(say=lambda line: None).check(recipe, topologies.parse('v5e:2x4'))
+    assert found['compiles'] and found['evaluation']['compiles']
+
+
+@pytest.mark.slow
 def test_a_batch_too_large_is_refused_and_the_largest_that_fits_is_found():
     """A network whose batch alone fills the memory, so that each try takes seconds."""
     recipe = recipes.load('lstm_digits')[1].replace(batch_size=2 ** 21)
