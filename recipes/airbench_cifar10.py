@@ -13,7 +13,7 @@ from settings import Airbench, Classification, Images, Recipe, Training
 # 1 / 0.15, and is a share of the rate's peak: 0.0067 / 0.75 = 0.0089 decoupled. Its rate begins at a fifth of the peak
 # and ends at 7%, ours begins and ends at 0; the peak, after 23% of the steps, is the same. It has 9.9 epochs of 1,024.
 RECIPE = Recipe(
-    data=Images('cifar10', image_size=32, channels=3, augment='flip_shift'),
+    data=Images('cifar10', image_size=32, channels=3, augment='alternating_flip,translate'),
     model=Airbench(width=48),
     task=Classification(label_smoothing=0.2),
     training=Training(batch_size=512, epochs=18, optimizer='sgd', learning_rate=0.75, momentum=0.85, nesterov=True,

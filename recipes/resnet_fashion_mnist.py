@@ -6,8 +6,8 @@
 from settings import Classification, Images, Recipe, ResNet, Training
 
 RECIPE = Recipe(
-    data=Images('fashion_mnist', augment='flip_shift'),
+    data=Images('fashion_mnist', augment='crop,flip'),
     model=ResNet(size='20'),
     task=Classification(),
-    training=Training(batch_size=128, epochs=5, optimizer='sgd', learning_rate=0.1, momentum=0.9, nesterov=True,
+    training=Training(batch_size=128, epochs=17, optimizer='sgd', learning_rate=0.1, momentum=0.9, nesterov=True,
                       schedule='cosine', weight_decay=1e-3, eval_every=2000))
