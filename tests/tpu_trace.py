@@ -37,6 +37,7 @@ models.MODELS.update(batch_norm=batch_norm, flawed=flawed.builder(*flawed.LAYERS
 
 SCENES = {'dataset': 'digit_scenes', 'width': 8, 'batch_size': 16}      # which every machine has
 CASES = {name: {'model': name} for name in models.MODELS} | {
+    'airbench': {'model': 'airbench', 'dataset': 'digits', 'image_size': 16, 'width': 4, 'batch_size': 16},
     'centernet': {'model': 'centernet', **SCENES}, 'unet': {'model': 'unet', **SCENES},
     'deeplab': {'model': 'deeplab', 'size': '18', 'image_size': 64, **SCENES},
     '2 hosts': {'model': 'mlp', 'hosts': 2},
