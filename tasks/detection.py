@@ -77,10 +77,9 @@ class Detection(Task):
     def _totals(self, y, outputs, weights):
         """Sums over the objects of the whole batch. An image without any counts as one, so that none divides by 0."""
         centres, boxes, count = self.losses(y, outputs)
-        total = tf.reduce_sum(weights * tf.maximum(count, 1.))
-        sums = {name: weighted(values, weights)[0] for name, values in (('centre', centres), ('box', boxes))}
-        return {'loss': (sums['centre'] + BOX_WEIGHT * sums['box'], total),
-                'centre_loss': (sums['centre'], total), 'box_loss': (sums['box'], total)}
+        losses = {'loss': centres + BOX_WEIGHT * boxes, 'centre_loss': centres, 'box_loss': boxes}
+        return {name: (weighted(values, weights)[0], tf.reduce_sum(weights * tf.maximum(count, 1.)))
+                for name, values in losses.items()}
 
     # --- Answers ---
 
