@@ -22,6 +22,7 @@ import train
 from data.source import Subset
 from errors import RunError, UserError
 from settings import Options
+from settings.models import Residual
 
 # A short run; and data that every machine has in place of what may be missing, or takes long.
 SHORT = {'batch_size': 8, 'steps': 4, 'eval_every': 4, 'warmup_steps': 1}
@@ -38,16 +39,17 @@ OTHER = {'batch_size': 4, 'steps': 5, 'epochs': 1., 'eval_every': 2, 'warmup_ste
          'beam_size': 2, 'length_penalty': 9., 'precision': 'bfloat16', 'width': 8, 'min_score': 0.05}
 OTHER_OF_SCENES = {'dataset': 'fashion_scenes', 'image_size': 64, 'width': 4, 'channels': 1}
 # Small models first: what does not depend on the model is tried with the first that has the task.
-ORDER = ('mlp', 'cnn', 'lstm', 'centernet', 'unet')
+ORDER = ('mlp', 'cnn', 'lstm', 'resnet', 'centernet', 'unet')
 NAMES = sorted(recipes.NAMES, key=lambda name: next(
     (i for i, model in enumerate(ORDER) if recipes.load(name)[1].model.kind == model), len(ORDER)))
 FIRST = {}                          # what a field may mean -> the first recipe in which it does
 
 
 def meaning(recipe, field):
-    """What a field may depend on, and its name."""
+    """What a field may depend on, and its name. Those of a Residual are passed on to one function by all its models."""
     section = recipe.fields()[field][0]
-    kinds = {'model': (recipe.model.kind,), 'data': (recipe.data.kind, recipe.task.kind),
+    shared = field in Residual.__dataclass_fields__ and isinstance(recipe.model, Residual)
+    kinds = {'model': ('residual' if shared else recipe.model.kind,), 'data': (recipe.data.kind, recipe.task.kind),
              'task': (recipe.data.kind, recipe.task.kind), 'training': (recipe.data.kind,)}
     return field, section, *kinds[section]
 

@@ -8,6 +8,7 @@ import pytest
 import safetensors.numpy
 import tensorflow as tf
 
+import models
 import recipes
 from errors import UserError
 from experiment import published
@@ -332,3 +333,29 @@ def test_a_model_is_written_with_its_classes_and_its_normalisation(tmp_path):
     arrays, of_the_seed, _ = found(tmp_path / 'a', model)
     assert not of_the_seed and all((arrays[v.path] == np.array(v)).all() for v in model.weights)
     assert HUGGING_FACE.knows({v.path: v.shape for v in model.weights}, arrays) == 0      # ours are no names of theirs
+
+
+@pytest.mark.parametrize('name, sizes', [('centernet', {'box_classes': 3}), ('unet', {'pixel_classes': 3}),
+                                         ('deeplab', {'pixel_classes': 3})])
+def test_models_over_a_resnet_pass_its_options_on(name, sizes):
+    sizes = {'input_shape': (32, 32, 3), **sizes}
+    plain = {weight.path: weight.shape for weight in models.build(name, sizes, size='18', width=4).weights}
+
+    def changed(**options):
+        built = models.build(name, sizes, **{'size': '18', 'width': 4, **options})
+        return {weight.path: weight.shape for weight in built.weights}, {layer.name for layer in built.layers}
+    assert changed(width=8)[0].keys() == plain.keys() and changed(width=8)[0] != plain
+    assert 'stem_norm/moving_mean' in plain and 'stem_norm/moving_mean' not in changed(norm='group')[0]
+    assert changed(size='34')[0].keys() > plain.keys()
+    assert 'normalise' in changed()[1] and 'normalise' not in changed(normalise='none')[1]
+
+
+def test_a_dilated_last_stage_keeps_the_size_of_the_one_before():
+    image = keras.Input((64, 96, 3))
+    for size in ('18', '50'):
+        *_, before, last = backbone(image, size, width=4, dilated=True).values()
+        assert last.shape[1:3] == before.shape[1:3] == (4, 6)
+        *_, last = backbone(image, size, width=4).values()
+        assert last.shape[1:3] == (2, 3)
+    with pytest.raises(UserError, match='`size` must be one of four stages.*Received: size='):
+        backbone(image, '20', dilated=True)
