@@ -34,7 +34,7 @@ def test_a_run_starts_from_published_weights_and_goes_back_to_them(run_python, f
     done = run_python(*SMALL, f'--weights={folder}', '--learning_rate=1e-30', f'--workdir={tmp_path / "run"}')
     line = next(line for line in done.stdout.splitlines() if line.startswith('weights'))
     assert 'named as by torchvision and timm, hash ' in line and line.endswith(
-        'logits/bias, logits/kernel of the seed, since there they have another shape')
+        'logits/bias, logits/kernel of the seed, since they are not there in this shape')
     trained, metadata = Checkpoints(tmp_path / 'run' / 'checkpoints').newest()
     assert metadata['weights']
     for path, array in arrays.items():      # at this rate only the moving statistics have changed
