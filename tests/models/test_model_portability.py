@@ -72,7 +72,7 @@ def compare(folder, label, tolerance):
         here, there = (np.load(folder / f'{name}.{which}.npy') for which in ('here', label))
         scale = np.abs(here).max()
         assert scale > 1e-3
-        np.testing.assert_allclose(there, here, atol=tolerance * min(100 * scale, 1), err_msg=name)
+        np.testing.assert_allclose(there, here, atol=tolerance * max(scale, min(100 * scale, 1)), err_msg=name)
 
 
 @pytest.mark.slow
