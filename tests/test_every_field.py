@@ -8,6 +8,7 @@ training with the first recipe of the kind of data. All other pairs of a recipe 
 import contextlib
 import dataclasses
 import functools
+import gc
 import io
 import json
 
@@ -15,6 +16,7 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
+from tensorflow.python.framework.ops import gradient_registry
 
 import data
 import recipes
@@ -119,13 +121,22 @@ def left(few, folder, tmp_path_factory):
     """left(recipe) -> (what a run of it leaves, its folder)."""
     def run(recipe):
         workdir = tmp_path_factory.mktemp('runs') / 'run'
-        keras.backend.clear_session()      # or the graphs of all runs stay in memory
+        forget_graphs()
         with contextlib.redirect_stdout(io.StringIO()):
             results = train.run(recipe, Options(workdir=str(workdir), data_dir=str(folder), export=False))
         records = map(json.loads, (workdir / 'metrics.jsonl').read_text().splitlines())
         evaluated = [record['step'] for record in records if 'split' in record]
         return {key: results[key] for key in ('eval', 'best', 'weights_sha256')} | {'evaluated': evaluated}, workdir
     return run
+
+
+def forget_graphs():
+    """Or those of all runs stay in memory: TensorFlow 2.21 keeps every custom gradient, and with it its graph."""
+    keras.backend.clear_session()
+    known = gradient_registry._registry
+    for name in [name for name in known if name.startswith('CustomGradient-')]:
+        del known[name]
+    gc.collect()
 
 
 @pytest.fixture(scope='module')
