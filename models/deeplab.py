@@ -26,7 +26,7 @@ def deeplab(input_shape, pixel_classes, size='50', width=0, norm='batch', normal
     features = backbone(inputs, size, width, norm, normalise, dilated=True)
     convolve, filters = convolution(norm), 4 * (width or SIZES[size].width)
     x = _pyramid(features['stage4'], filters, convolve)                                  # [B, H/16, W/16, filters]
-    x = keras.layers.UpSampling2D(4, interpolation='bilinear', name='head_up4')(x)
+    x = keras.layers.UpSampling2D(4, interpolation='bilinear', dtype='float32', name='head_up4')(x)
     skipped = convolve(features['stage1'], SKIPPED, 1, 1, 'head_skipped')
     x = keras.layers.Concatenate(name='head_beside')([x, skipped])
     for number in (1, 2):

@@ -24,8 +24,9 @@ def unet(input_shape, pixel_classes, size='18', width=0, norm='batch', normalise
     filters = features[1].shape[-1]                          # of the stem
     # Half a stage's channels at its size: the finest maps cost most.
     widths = [max(filters // 2, 8), filters, filters, 2 * filters, 4 * filters]
+    # Enlarged in float32: XLA refuses the gradient of this operation in bfloat16.
     for level in reversed(range(len(features))):
-        x = keras.layers.UpSampling2D(2, interpolation='bilinear', name=f'head_up{level}')(x)
+        x = keras.layers.UpSampling2D(2, interpolation='bilinear', dtype='float32', name=f'head_up{level}')(x)
         x = keras.layers.Concatenate(name=f'head_beside{level}')([x, features[level]])
         x = convolve(x, widths[level], 3, 1, f'head_up{level}', 1)
         x = convolve(x, widths[level], 3, 1, f'head_up{level}', 2)

@@ -15,6 +15,7 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.framework import config as tensorflow_config
 
 import models
 import recipes
@@ -33,6 +34,17 @@ FIELDS = {'compiles', 'topology', 'chips', 'per_chip_batch', 'memory_bytes', 'me
           'bytes_per_step', 'all_reduce_bytes', 'bound', 'predicted_step_seconds', 'predicted_examples_per_second',
           'predicted_mfu', 'lint'}
 MLP = [784 * 256, 256 * 128, 128 * 10]      # products of an example in the forward pass
+
+
+@pytest.fixture(autouse=True)
+def a_process_of_its_own():
+    """As the command has it: a run of another test in this process may have asked for op determinism, under which
+    TensorFlow lowers no gradient of max-pooling."""
+    was_on = tensorflow_config.is_op_determinism_enabled()
+    tensorflow_config.disable_op_determinism()
+    yield
+    if was_on:
+        tf.config.experimental.enable_op_determinism()
 
 
 class Flawed(Model):
