@@ -122,14 +122,15 @@ def find(outputs, classes, most, stride):
     A cell counts where no cell around it has a higher score. Equal neighbours both count.
     """
     height, width = outputs.shape[1:3]
-    scores = tf.sigmoid(outputs[..., :classes])
-    highest = tf.nn.max_pool2d(scores, 3, 1, 'SAME')
-    scores = tf.reshape(tf.where(scores == highest, scores, 0.), [-1, height * width * classes])
+    logits = outputs[..., :classes]      # ordered by logits: near 1, scores of different logits are equal
+    highest = tf.nn.max_pool2d(logits, 3, 1, 'SAME')
+    logits = tf.reshape(tf.where(logits == highest, logits, -FAR), [-1, height * width * classes])
     corners = tf.reshape(_corners(outputs[..., classes:], stride), [-1, height * width, 4])
     corners = tf.clip_by_value(corners, 0., [float(width * stride), float(height * stride)] * 2)
     most_there = min(most, height * width * classes)
-    scores, places = tf.math.top_k(scores, most_there)                                       # [B, most]
+    logits, places = tf.math.top_k(logits, most_there)                                       # [B, most]
     boxes = tf.gather(corners, places // classes, batch_dims=1)
     rest = most - most_there
-    return {'boxes': tf.pad(boxes, [[0, 0], [0, rest], [0, 0]]), 'scores': tf.pad(scores, [[0, 0], [0, rest]]),
+    return {'boxes': tf.pad(boxes, [[0, 0], [0, rest], [0, 0]]),
+            'scores': tf.pad(tf.sigmoid(logits), [[0, 0], [0, rest]]),
             'classes': tf.pad(places % classes, [[0, 0], [0, rest]])}

@@ -44,8 +44,15 @@ def test_a_format_answers_as_the_model_does(name, format_name, tmp_path):
 def _of_any_size(run, plain, batch_size):
     for shape in ((5, 9, 3), (40, 33, 1), (12, 12, 4)):
         images = np.random.RandomState(1).randint(0, 256, (1 if batch_size == 1 else 2, *shape)).astype(np.uint8)
-        ours = plain.functions['serving_default'](images)['probabilities']
-        np.testing.assert_allclose(run('serving_default', {'images': images})['probabilities'], ours, atol=1e-5)
+        theirs = run('serving_default', {'images': images})
+        for name, ours in plain.functions['serving_default'](images).items():
+            if ours.dtype.is_floating:
+                # Images with boxes are resized to bytes: what lies between two is rounded to either.
+                tolerance = 1e-5 if name == 'probabilities' else 1e-3
+                np.testing.assert_allclose(theirs[name], ours, rtol=tolerance, atol=tolerance)
+            else:
+                assert theirs[name].shape == ours.shape
+                assert np.sum(theirs[name] != ours) <= 1        # a pixel at a near tie, or none
 
 
 def test_recurrent_layers_in_litert_take_a_static_batch(tmp_path):
