@@ -89,3 +89,19 @@ class Transformer(Model):
     norm: str = field('pre', 'Position of LayerNorm: pre (before each sub-layer) or post (after it, as in the paper).',
                       choices=('pre', 'post'))
     share_embeddings: bool = field(False, 'One embedding table shared by source, target and logits.')
+
+
+@dataclass(frozen=True)
+class Bert(Model):
+    kind = 'bert'
+    size: str = field('tiny', 'Row of the size table.',
+                      choices=('tiny', 'mini', 'small', 'medium', 'minilm', 'base', 'large'))
+    num_layers: int = field(0, 'Layers. 0 means those of the size.', least=0, most=1024)
+    d_model: int = field(0, 'Width of the representation. 0 means that of the size.', least=0, most=2 ** 16)
+    d_ff: int = field(0, 'Width of the feed-forward networks. 0 means that of the size.', least=0, most=2 ** 18)
+    heads: int = field(0, 'Attention heads. 0 means those of the size.', least=0, most=1024)
+    positions: int = field(512, 'Rows of the table of positions, which no text may exceed.', least=2, most=2 ** 16)
+    dropout: float = field(0.1, 'Dropout rate.', least=0, below=1)
+    activation: str = field('gelu', 'Activation of the feed-forward networks: exact, as in the files of Hugging Face, or '
+                                    'by tanh, as in the code of BERT.', choices=('gelu', 'gelu_tanh'))
+    epsilon: float = field(1e-12, 'Constant added to the variance in LayerNorm.', above=0, below=1)
