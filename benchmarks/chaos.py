@@ -28,12 +28,15 @@ from errors import FAILED, RunError, UserError
 from training.checkpoint import Checkpoints, step_of
 
 COMMON = ['train.py', '--batch_size=32', '--ema=0.9', '--checkpoint_every=5', '--log_every=5', '--steps_per_call=2']
+SCENES = ['--dataset=digit_scenes', '--image_size=32', '--width=8', '--steps=30', '--warmup_steps=5', '--eval_every=10']
 SETTINGS = {
     'moving': ['--model=mlp', '--steps=40', '--eval_every=10', '--augment=shift', '--accumulate=4'],
     'workers': ['--model=lstm', '--steps=30', '--eval_every=10', '--augment=shift', '--num_workers=2'],
     'mlp': ['--model=mlp', '--steps=60', '--eval_every=20', '--augment=shift'],
     'cnn': ['--model=cnn', '--steps=30', '--eval_every=10', '--augment=shift'],
     'lstm': ['--model=lstm', '--steps=40', '--eval_every=20', '--augment=shift'],
+    'detection': ['--model=centernet', *SCENES],
+    'segmentation': ['--model=unet', *SCENES],
     # With dropout. Its 10,000 numbers are decoded twice, at the end: most of the run is evaluation.
     'transformer': ['--model=transformer', '--steps=10', '--warmup_steps=5', '--batch_size=128',
                     '--checkpoint_every=2', '--log_every=2'],
@@ -46,7 +49,9 @@ PLAN = (('mlp', 'checkpoint write'), ('moving', 'random'), ('moving', 'checkpoin
         ('cnn', 'evaluation'), ('cnn', 'export'), ('cnn', 'results'), ('lstm', 'random'), ('lstm', 'step'),
         ('lstm', 'evaluation'), ('lstm', 'checkpoint write'), ('transformer', 'checkpoint write'),
         ('transformer', 'random'), ('transformer', 'evaluation'), ('moving', 'random'), ('moving', 'evaluation'),
-        ('moving', 'results'), ('mlp', 'random'), ('mlp', 'random'))
+        ('moving', 'results'), ('mlp', 'random'), ('mlp', 'random'), ('detection', 'random'),
+        ('detection', 'checkpoint write'), ('detection', 'evaluation'), ('segmentation', 'random'),
+        ('segmentation', 'step'), ('segmentation', 'evaluation'))
 _LATE = ('evaluation', 'export', 'results')      # a run is killed there last, for little is left of it then
 # Random moments lie within this share of the reference's time, from when it says how it began. A resumed run has
 # less left than the reference; most of the rest is the export, at which other kills are aimed.
