@@ -17,6 +17,7 @@ from strategies.preflight import compiler
 from tests.conftest import ROOT, clean_environment
 
 MODELS = ['mlp', 'cnn', 'lstm', 'transformer']
+LARGE_ANSWERS = ('centernet', 'unet', 'deeplab')
 # What the host does around the TPU's program: the iterator, the loop's bookkeeping on scalars, the data's way in, and
 # a list of the answers that come out.
 HOST = {'AddV2', 'All', 'Any', 'Cast', 'Const', 'Equal', 'FloorDiv', 'FloorMod', 'Greater', 'Identity', 'If',
@@ -51,9 +52,10 @@ def check(name, facts, replicas=8):
         assert cluster['violations'] == []
         left = {op for op in cluster['on_host'] if op not in HOST and not DATA.fullmatch(op)}
         assert not left, f'{name}: left outside the TPU: {left}'
+        # A matrix of counts, and boxes, come out of these evaluations too.
+        if name not in LARGE_ANSWERS or cluster in facts['loop']:
+            assert cluster['largest_on_host'] <= 4, 'the host computes on totals and flags only'
     step = facts['loop'][0]
-    # Of an evaluation, matrices of counts and answers come out too.
-    assert step['largest_on_host'] <= 4, 'the host computes on totals and flags only'
     assert len(set(step['all_reduced'])) == len(step['all_reduced']), 'nothing is summed twice'
     assert step['on_host']['IteratorGetNext'] == replicas
     assert step['on_host']['Equal'], '`==` is an operation, as in a run'

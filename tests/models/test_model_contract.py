@@ -144,7 +144,7 @@ def test_logits_are_float32_under_mixed_precision(name, sizes, policy):
     assert logits.dtype == 'float32'
     difference = np.abs(logits - expected).max()
     # Not 0, since the layers below did compute in half precision; and near, since it is the same function.
-    assert 0 < difference < 0.2 * max(1., np.abs(expected).max())
+    assert 0 < difference < 0.2 * max(1., np.abs(expected).max() / 8)      # those of a new DeepLab are 30 to 40
     assert all(weight.dtype == 'float32' for weight in mixed.weights)
 
 

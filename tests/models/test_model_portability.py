@@ -72,7 +72,8 @@ def compare(folder, label, tolerance):
         here, there = (np.load(folder / f'{name}.{which}.npy') for which in ('here', label))
         scale = np.abs(here).max()
         assert scale > 1e-3
-        np.testing.assert_allclose(there, here, atol=tolerance * max(scale, min(100 * scale, 1)), err_msg=name)
+        # Logits as large as those of a new DeepLab, 30 to 40, have fewer bits behind the point.
+        np.testing.assert_allclose(there, here, atol=tolerance * max(scale / 8, min(100 * scale, 1)), err_msg=name)
 
 
 @pytest.mark.slow
