@@ -192,10 +192,13 @@ def test_smallest_image_of_the_cnn_builds():
 @pytest.mark.parametrize('name, sizes', [case for case in SMALL if 'length' in case[1]])
 def test_padding_and_other_rows_cannot_change_a_logit(name, sizes):
     """The answer to a text depends on its tokens alone."""
+    keras.utils.set_random_seed(0)
     model, x = models.build(name, sizes), example(sizes)
     before = np.array(model(x))
+    rounding = 1e-6 * max(1., np.abs(before).max())     # another batch is summed by another kernel: float32 of the largest
     padding = dict(x, ids=np.where(x['mask'], x['ids'], 7))
-    np.testing.assert_allclose(model(padding), before, atol=1e-6)
-    np.testing.assert_allclose(model({key: value[1:2] for key, value in x.items()}), before[1:2], atol=1e-6)
+    np.testing.assert_allclose(model(padding), before, rtol=0, atol=rounding)
+    one = {key: value[1:2] for key, value in x.items()}
+    np.testing.assert_allclose(model(one), before[1:2], rtol=0, atol=rounding)
     words = dict(x, ids=np.where(x['mask'], 11 - x['ids'], x['ids']))
     assert np.abs(model(words) - before).max(axis=-1).min() > 1e-5
