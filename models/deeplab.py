@@ -5,6 +5,7 @@ import keras
 from models.resnet import SIZES, backbone, convolution
 from models.shapes import check_input_shape
 from models.unet import pixel_logits
+from models.upsampling import BilinearUpsampling
 
 RATES = (6, 12, 18)     # dilations of the pyramid, for features of stride 16
 SKIPPED = 48            # channels to which the features of stride 4 are reduced
@@ -26,13 +27,13 @@ def deeplab(input_shape, pixel_classes, size='50', width=0, norm='batch', normal
     features = backbone(inputs, size, width, norm, normalise, dilated=True)
     convolve, filters = convolution(norm), 4 * (width or SIZES[size].width)
     x = _pyramid(features['stage4'], filters, convolve)                                  # [B, H/16, W/16, filters]
-    x = keras.layers.UpSampling2D(4, interpolation='bilinear', dtype='float32', name='head_up4')(x)
+    x = BilinearUpsampling(4, name='head_up4')(x)
     skipped = convolve(features['stage1'], SKIPPED, 1, 1, 'head_skipped')
     x = keras.layers.Concatenate(name='head_beside')([x, skipped])
     for number in (1, 2):
         x = convolve(x, filters, 3, 1, 'head_refined', number)
     x = pixel_logits(x, pixel_classes)                                                       # [B, H/4, W/4, classes]
-    x = keras.layers.UpSampling2D(4, interpolation='bilinear', dtype='float32', name='head_up1')(x)
+    x = BilinearUpsampling(4, dtype='float32', name='head_up1')(x)
     return keras.Model(inputs, x, name='deeplab')
 
 

@@ -9,7 +9,7 @@ from models.shapes import check_input_shape
 def unet(input_shape, pixel_classes, size='18', width=0, norm='batch', normalise='imagenet'):
     """Image [B, H, W, C] in [0, 1] -> logits [B, H, W, pixel_classes], float32.
 
-    The ResNet's last features are enlarged to twice their size, step by step, by bilinear interpolation; the features
+    The ResNet's last features are enlarged to twice their size, step by step, each pixel four times; the features
     of the same size on the way down, and at last the image itself, are put beside them, and two convolutions follow.
 
     Args:
@@ -22,11 +22,10 @@ def unet(input_shape, pixel_classes, size='18', width=0, norm='batch', normalise
     convolve = convolution(norm)
     x = features.pop()
     filters = features[1].shape[-1]                          # of the stem
-    # Half a stage's channels at its size: the finest maps cost most.
-    widths = [max(filters // 2, 8), filters, filters, 2 * filters, 4 * filters]
-    # Enlarged in float32: XLA refuses the gradient of this operation in bfloat16.
+    # Half of what the ResNet has at twice the stride: the finest maps cost most.
+    widths = [max(filters // 4, 8), max(filters // 2, 8), filters, 2 * filters, 4 * filters]
     for level in reversed(range(len(features))):
-        x = keras.layers.UpSampling2D(2, interpolation='bilinear', dtype='float32', name=f'head_up{level}')(x)
+        x = keras.layers.UpSampling2D(2, name=f'head_up{level}')(x)
         x = keras.layers.Concatenate(name=f'head_beside{level}')([x, features[level]])
         x = convolve(x, widths[level], 3, 1, f'head_up{level}', 1)
         x = convolve(x, widths[level], 3, 1, f'head_up{level}', 2)

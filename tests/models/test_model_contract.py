@@ -18,6 +18,7 @@ from models.lstm import LargestState
 from models.resnet import StandardizedConv2D
 from models.transformer import SIZES, Transformer
 from models.transformer_layers import DecoderLayer, EncoderLayer, TokenEmbedding
+from models.upsampling import BilinearUpsampling
 from tests.models.examples import CASES, example
 
 WORDS = {'source_vocabulary_size': 1000, 'target_vocabulary_size': 1000}
@@ -46,7 +47,7 @@ COUNTS = [
 LAYERS = [
     (LargestState, {}), (AddPositions, {}), (HidePadding, {}), (MeanOfTokens, {}),
     (Dropout, {'rate': 0.1}),
-    (BatchNormalization, {}), (Distances, {}),
+    (BatchNormalization, {}), (Distances, {}), (BilinearUpsampling, {'factor': 2}),
     (Whitening, {}), (Bias, {'rate': 4.}),
     (StandardizedConv2D, {'filters': 4, 'kernel_size': (3, 3)}),
     (TokenEmbedding, {'vocabulary_size': 11, 'd_model': 8}),
