@@ -51,7 +51,7 @@ class Images(Data):
 class Tokens(Data):
     """What all texts have in common."""
     tokenizer: str = field('', 'Tokenizer that is trained on the training split. Without it, the dataset\'s own, else '
-                               'subwords.', choices=('', 'words', 'subwords'))
+                               'subwords.', choices=('', 'words', 'subwords', 'wordpiece'))
     vocabulary_size: int = field(0, 'Size of the vocabulary that is trained. 0 means 8,000.', least=0, most=2 ** 20)
     max_length: int = field(0, 'Maximum tokens per text; longer ones are truncated. 0 means that of a dataset with a '
                                'tokenizer of its own, else 64.', least=0, most=2 ** 16)

@@ -6,13 +6,15 @@ Letters of shapes: B examples, T tokens.
 import tensorflow as tf
 
 from data.tokenizers.subwords import SubwordTokenizer, train_subwords
+from data.tokenizers.wordpiece import WordPieceTokenizer, train_wordpiece
 from data.tokenizers.words import CharacterTokenizer, WordTokenizer, train_words
 from errors import RunError, UserError
 
 VOCABULARY_SIZE, LENGTH = 8_000, 64     # defaults
 TEXTS = 1_000_000                       # a tokenizer is trained on at most N texts, evenly spaced
 CHUNK = 8_192
-LOADERS = {'words.json': WordTokenizer, 'characters.json': CharacterTokenizer, 'subwords.model': SubwordTokenizer}
+LOADERS = {'words.json': WordTokenizer, 'characters.json': CharacterTokenizer, 'subwords.model': SubwordTokenizer,
+           'vocab.txt': WordPieceTokenizer}
 
 
 class TextInput:
@@ -67,9 +69,9 @@ def text_inputs(dataset, names, data, files=None):
 
 def load_tokenizer(files):
     """The tokenizer that a tokenizer's `files` hold."""
-    for name, content in files.items():
+    for name in files:
         if name in LOADERS:
-            return LOADERS[name].from_file(content)
+            return LOADERS[name].from_files(files)
     raise RunError(f'the folder of the run\'s tokenizer holds none of {", ".join(LOADERS)}. '
                    f'Found: {", ".join(files) or "nothing"}')
 
@@ -78,7 +80,10 @@ def _train(dataset, names, data):
     vocabulary_size, texts = data.vocabulary_size or VOCABULARY_SIZE, _texts(dataset.train, names)
     if data.tokenizer == 'words':
         return train_words(texts, vocabulary_size)
-    return SubwordTokenizer(train_subwords((text for chunk in texts for text in chunk.numpy()), vocabulary_size))
+    strings = (text for chunk in texts for text in chunk.numpy())
+    if data.tokenizer == 'wordpiece':
+        return train_wordpiece(strings, vocabulary_size)
+    return SubwordTokenizer(train_subwords(strings, vocabulary_size))
 
 
 def _texts(source, names):

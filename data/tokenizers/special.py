@@ -7,12 +7,25 @@ import tensorflow as tf
 
 @dataclasses.dataclass(frozen=True)
 class Special:
-    """Ids with a meaning of their own. pad fills a row up; start and end stand around a text; unknown is any other."""
+    """Ids with a meaning of their own. pad fills a row up; start and end stand around a text; unknown is any other.
+
+    mask: in place of a token that is to be guessed; None where there is none.
+    """
 
     pad: int
     start: int
     end: int
     unknown: int
+    mask: int | None = None
+
+    @property
+    def all(self):
+        return [number for number in dataclasses.astuple(self) if number is not None]
+
+    def around_and_pad(self, ids, length, batch_size):
+        """`end_and_pad` of texts that also begin with `start`."""
+        ids = tf.concat([tf.fill([ids.nrows(), 1], tf.cast(self.start, tf.int64)), ids], axis=1)
+        return self.end_and_pad(ids, length, batch_size)
 
     def end_and_pad(self, ids, length, batch_size):
         """Ragged int64 [B, (tokens)] -> int32 [B, length]: the tokens, truncated if need be, and `end`, then `pad`.

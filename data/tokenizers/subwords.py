@@ -47,8 +47,8 @@ class SubwordTokenizer(tf.Module):
         return {'subwords.model': self.model}
 
     @classmethod
-    def from_file(cls, content):
-        return cls(content)
+    def from_files(cls, files):
+        return cls(files['subwords.model'])
 
     def _sentencepiece(self):
         # Made anew for each graph, not held: tensorflow-text's resource belongs to the op that made it, and

@@ -39,8 +39,8 @@ class Tokenizer(tf.Module):
         return {f'{self.kind}.json': (json.dumps(self.tokens, ensure_ascii=False, indent=0) + '\n').encode()}
 
     @classmethod
-    def from_file(cls, content):
-        return cls(json.loads(content))
+    def from_files(cls, files):
+        return cls(json.loads(files[f'{cls.kind}.json']))
 
     def pieces(self, ids):
         """ids int [T] -> what each stands for, a list of strings, to be shown."""
