@@ -17,6 +17,8 @@ FILE, INDEX = 'model.safetensors', 'model.safetensors.index.json'
 DTYPES = {'F64': '<f8', 'F32': '<f4', 'F16': '<f2', 'I64': '<i8', 'I32': '<i4', 'I16': '<i2', 'I8': '<i1', 'U8': '<u1',
           'BOOL': '?'}
 DESCRIPTIONS = ('config.json', 'preprocessor_config.json')
+TOKENIZER = ('vocab.txt', 'tokenizer_config.json')
+SIZE_DECIDES = ('num_layers', 'd_model', 'd_ff', 'heads')      # fields of a model that has a size
 
 
 def is_published(path):
@@ -28,6 +30,40 @@ def is_published(path):
         return any((path / name).is_file() for name in (FILE, INDEX))
     except ValueError:      # a zero byte
         return False
+
+
+def options(recipe):
+    """{field: value} that config.json beside the weights decides, of the fields for which the recipe has None.
+
+    Raises:
+        UserError: there is no such model here.
+    """
+    module, values, path = _module(recipe.model.kind), recipe.model.values(), pathlib.Path(recipe.model.weights)
+    if None not in values.values() or not hasattr(module, 'options') or not (path / 'config.json').is_file():
+        return {}
+    try:
+        found = module.options(_json(path / 'config.json'))
+    except ValueError as error:
+        raise UserError(f'`weights` must fit the model: {error}. Received: weights={recipe.model.weights!r}') from None
+    decided = SIZE_DECIDES if values['size'] is not None else ()
+    return {name: value for name, value in found.items() if values[name] is None and name not in decided}
+
+
+def tokenizer(recipe):
+    """{file name: bytes} of the tokenizer beside the weights; {} where there is none, or none is needed.
+
+    Raises:
+        UserError: the recipe asks for another one.
+    """
+    folder, data = pathlib.Path(recipe.model.weights), recipe.data
+    files = {name: (folder / name).read_bytes() for name in TOKENIZER if (folder / name).is_file()}
+    if 'vocab.txt' not in files or not hasattr(data, 'tokenizer'):
+        return {}
+    for name, used in (('tokenizer', 'wordpiece'), ('vocabulary_size', files['vocab.txt'].rstrip().count(b'\n') + 1)):
+        if getattr(data, name) not in (0, '', used):
+            raise UserError(f'`{name}` must be {used!r}, as in the folder of `weights`, whose tokenizer is used. '
+                            f'Received: {name}={getattr(data, name)!r}')
+    return files
 
 
 def find(recipe, shapes):
@@ -46,7 +82,7 @@ def find(recipe, shapes):
     try:
         theirs, described = _read(pathlib.Path(recipe.model.weights))
         module.check(described, shapes, recipe.model.values())
-        layout, names = max(module.LAYOUTS.items(), key=lambda one: one[1].knows(shapes, theirs))
+        layout, names = max(module.layouts(shapes).items(), key=lambda one: one[1].knows(shapes, theirs))
         return *names.to_ours(shapes, theirs), layout
     except ValueError as error:
         raise UserError(f'`weights` must fit the model: {error}. {received}') from None
@@ -62,12 +98,12 @@ def write(folder, recipe, model, sizes, class_names):
         UserError: Hugging Face has no such model. RunError: the folder cannot be written; it is then what it was.
     """
     module, arrays = _module(recipe.model.kind), {v.path: np.asarray(v) for v in model.weights}
+    shapes = {path: array.shape for path, array in arrays.items()}
     try:
         if module is None:
             raise ValueError('no names of theirs are known for it')
-        theirs = module.HUGGING_FACE.to_theirs(arrays)
-        described = module.describe({path: array.shape for path, array in arrays.items()}, recipe.model.values(), sizes,
-                                    class_names)
+        theirs = module.layouts(shapes)['Hugging Face'].to_theirs(arrays)
+        described = module.describe(shapes, recipe.model.values(), sizes, class_names)
     except ValueError as error:
         raise UserError(f'`format` huggingface cannot hold the model {recipe.model.kind} of this run: {error}. '
                         'Received: format=huggingface') from None

@@ -92,15 +92,28 @@ def check(recipe, workdir):
         _run(recipe)
 
 
+def described(recipe):
+    """The recipe with the fields of its model that published `weights` decide, where it leaves them open.
+
+    Raises:
+        UserError: they are of a model that is not here.
+    """
+    if not recipe.model.weights or not published.is_published(recipe.model.weights):
+        return recipe
+    return recipe.replace(**published.options(recipe))
+
+
 def tokenizer(recipe, workdir):
-    """{file name: bytes}: of the run's own tokenizer, else of that of the run in `weights`; None if there is neither.
+    """{file name: bytes}: of the run's own tokenizer, else of that in `weights`; None if there is neither.
 
     Raises:
         UserError: the recipe asks for another tokenizer than that of `weights`.
     """
     own = workdir.tokenizer()
-    if own or workdir.begun or not recipe.model.weights or published.is_published(recipe.model.weights):
+    if own or workdir.begun or not recipe.model.weights:
         return own
+    if published.is_published(recipe.model.weights):
+        return published.tokenizer(recipe) or own
     theirs, their_recipe = _run(recipe)
     files = theirs.tokenizer()
     for name in ('tokenizer', 'vocabulary_size') if files else ():

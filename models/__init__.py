@@ -3,8 +3,9 @@
 import inspect
 
 from errors import UserError, lookup
-from models import resnet_names
+from models import bert_names, resnet_names
 from models.airbench import airbench
+from models.bert import bert
 from models.centernet import centernet
 from models.cnn import cnn
 from models.deeplab import deeplab
@@ -21,14 +22,15 @@ MODELS = {
     'resnet': resnet,
     'airbench': airbench,
     'transformer': transformer,
+    'bert': bert,
     'centernet': centernet,
     'unet': unet,
     'deeplab': deeplab,
 }
 # Models of which others publish weights: the module that knows their names and descriptions.
-PUBLISHED = dict.fromkeys(('resnet', 'centernet', 'unet', 'deeplab'), resnet_names)
+PUBLISHED = {**dict.fromkeys(('resnet', 'centernet', 'unet', 'deeplab'), resnet_names), 'bert': bert_names}
 # All sizes that a task can give. A builder's other parameters are options.
-SIZES = ('input_shape', 'outputs', 'box_classes', 'pixel_classes', 'vocabulary_size', 'length',
+SIZES = ('input_shape', 'outputs', 'box_classes', 'pixel_classes', 'predictions', 'spans', 'vocabulary_size', 'length',
          'source_vocabulary_size', 'target_vocabulary_size')
 
 

@@ -60,13 +60,14 @@ def scaled_dot_product_attention(q, k, v, mask=None, dropout=None):
 class MultiHeadAttention(keras.layers.Layer):
     """Attention in `heads` subspaces of d = d_model / heads dimensions, section 3.2.2 of arXiv:1706.03762.
 
-    The four projections have no bias, as in the paper: 4 * d_model**2 parameters.
+    The four projections have no bias, as in the paper: 4 * d_model**2 parameters; with `use_bias` 4 * d_model more.
 
     Args:
         d_model: Integer, size of the queries, the memory and the output.
         heads: Integer, must divide `d_model`.
         dropout: Float, rate of dropout on the attention weights. The paper does not mention it; the authors' own
             code (tensor2tensor) has it.
+        use_bias: Boolean, whether the projections have biases, as BERT's, GPT-2's and BART's.
 
     Example:
 
@@ -78,13 +79,14 @@ class MultiHeadAttention(keras.layers.Layer):
 
     tap = None      # set by interpretability/taps.py: a function that is called with the attention weights
 
-    def __init__(self, d_model, heads, dropout=0.0, **kwargs):
+    def __init__(self, d_model, heads, dropout=0.0, use_bias=False, **kwargs):
         super().__init__(**kwargs)
         if d_model % heads:
             raise ValueError(f'`d_model` must be divisible by `heads`. Received: d_model={d_model}, heads={heads}')
         self.d_model = d_model
         self.heads = heads
         self.dropout = dropout
+        self.use_bias = use_bias
         self.query = self._projection('query')
         self.key = self._projection('key')
         self.value = self._projection('value')
@@ -92,7 +94,7 @@ class MultiHeadAttention(keras.layers.Layer):
         self.weights_dropout = Dropout(dropout, dtype=self.dtype_policy, name='weights_dropout')
 
     def _projection(self, name):
-        return keras.layers.Dense(self.d_model, use_bias=False, dtype=self.dtype_policy, name=name)
+        return keras.layers.Dense(self.d_model, use_bias=self.use_bias, dtype=self.dtype_policy, name=name)
 
     def build(self, query_shape, memory_shape):
         self.query.build(query_shape)
@@ -137,4 +139,5 @@ class MultiHeadAttention(keras.layers.Layer):
     # --- Config ---
 
     def get_config(self):
-        return {**super().get_config(), 'd_model': self.d_model, 'heads': self.heads, 'dropout': self.dropout}
+        return {**super().get_config(), 'd_model': self.d_model, 'heads': self.heads, 'dropout': self.dropout,
+                'use_bias': self.use_bias}

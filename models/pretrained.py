@@ -26,11 +26,13 @@ class Names:
     Attributes:
         table: {path of ours: (their name, Transform)}; each {} on both sides stands for one and the same number.
         prefixes: what all of their names but those of the head may begin with. The first is written.
-        ignored: endings of their names that hold no weights.
+        ignored: endings of their names that hold no weights, or those of a head that is not here.
+        older: {ending of a name: what it is today}.
     """
     table: dict
     prefixes: tuple = ()
     ignored: tuple = ()
+    older: dict = dataclasses.field(default_factory=dict)
 
     def of(self, paths):
         """{path: (their name, Transform)} of the paths that the table has."""
@@ -43,6 +45,9 @@ class Names:
         return found
 
     def without_prefix(self, name):
+        for old, new in self.older.items():
+            if name.endswith(old):
+                name = name.removesuffix(old) + new
         return next((name.removeprefix(prefix) for prefix in self.prefixes if name.startswith(prefix)), name)
 
     def to_ours(self, shapes, theirs):
@@ -52,11 +57,11 @@ class Names:
             ValueError: a variable outside the head is not there, an array has no variable, or a shape differs.
         """
         theirs = {self.without_prefix(name): array for name, array in theirs.items()}
-        names = self.of(shapes)
+        names = {path: (self.without_prefix(name), transform) for path, (name, transform) in self.of(shapes).items()}
         missing = [path if path not in names else names[path][0] for path in shapes
                    if (path not in names or names[path][0] not in theirs) and not _is_head(path)]
         # The head of their model is left out where the last layers here are others.
-        head = {name for path, (name, _) in self.table.items() if _is_head(path)}
+        head = {self.without_prefix(name) for path, (name, _) in self.table.items() if _is_head(path)}
         taken = {name for name, _ in names.values()} | head
         unused = [name for name in theirs if name not in taken and not name.endswith(self.ignored)]
         if missing or unused:
@@ -80,7 +85,9 @@ class Names:
 
     def knows(self, shapes, theirs):
         """How many of {their name: array} the table has for a model of {path: shape}."""
-        return len({name for name, _ in self.of(shapes).values()} & {self.without_prefix(name) for name in theirs})
+        ours, theirs = ({self.without_prefix(name) for name in names} for names in (
+            (name for name, _ in self.of(shapes).values()), theirs))
+        return len(ours & theirs)
 
 
 def match(shapes, arrays):

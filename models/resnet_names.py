@@ -49,6 +49,11 @@ HUGGING_FACE = _hugging_face()
 LAYOUTS = {'Hugging Face': HUGGING_FACE, 'torchvision and timm': _torchvision()}
 
 
+def layouts(shapes):
+    """{name of a library: Names} for a model of {path: shape}; the first is Hugging Face's."""
+    return LAYOUTS
+
+
 def check(described, shapes, options):
     """Raises ValueError where the files beside published weights ask for another model.
 

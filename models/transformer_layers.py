@@ -13,6 +13,21 @@ from models.attention import MultiHeadAttention
 from models.dropout import Dropout
 
 
+@keras.saving.register_keras_serializable(package='congruent')
+def gelu(x):
+    """x times the normal distribution's cumulative function at x, arXiv:1606.08415."""
+    return keras.activations.gelu(x, approximate=False)
+
+
+@keras.saving.register_keras_serializable(package='congruent')
+def gelu_tanh(x):
+    """Its approximation by a hyperbolic tangent, which the code of BERT and GPT-2 has."""
+    return keras.activations.gelu(x, approximate=True)
+
+
+ACTIVATIONS = {'gelu': gelu, 'gelu_tanh': gelu_tanh}
+
+
 def sinusoidal_positions(length, d_model, start=0):
     """`sinusoids` of the positions start .. start + length - 1; `start` may be a tensor. -> [T, D], float32."""
     return sinusoids(ops.arange(length, dtype='float32') + ops.cast(start, 'float32'), d_model)
@@ -31,30 +46,38 @@ def sinusoids(positions, d_model):
 
 @keras.saving.register_keras_serializable(package='congruent')
 class TokenEmbedding(keras.layers.Layer):
-    """One table [V, D] that embeds words and, transposed, scores them (section 3.4): V * D parameters."""
+    """One table [V, D] that embeds words and, transposed, scores them (section 3.4): V * D parameters.
+
+    deviation: of the first values; None is D**-0.5. scale: whether embeddings are multiplied by sqrt(D).
+    """
 
     lookup = None      # set by training/lookups.py: a function (table, ids) that is called in place of `ops.take`
 
-    def __init__(self, vocabulary_size, d_model, **kwargs):
+    def __init__(self, vocabulary_size, d_model, deviation=None, scale=True, **kwargs):
         super().__init__(**kwargs)
         self.vocabulary_size = vocabulary_size
         self.d_model = d_model
+        self.deviation = deviation
+        self.scale = scale
 
     def build(self, input_shape=None):
-        # The standard deviation that gives both the scaled embeddings and the logits a variance near 1 at the start.
-        # Never cast on access, because the logits want it in full precision.
+        # D**-0.5 gives both the scaled embeddings and the logits a variance near 1 at the start. Never cast on access,
+        # because the logits want it in full precision.
         self.table = self.add_weight(
             name='table', shape=(self.vocabulary_size, self.d_model), autocast=False,
-            initializer=keras.initializers.RandomNormal(stddev=self.d_model**-0.5))
+            initializer=keras.initializers.RandomNormal(stddev=self.deviation or self.d_model**-0.5))
 
     # --- Forward ---
 
-    def call(self, ids):
-        """ids [B, T] -> [B, T, D], multiplied by sqrt(D)."""
+    def call(self, ids, reverse=False):
+        """ids [B, T] -> [B, T, D]; with `reverse`, x [B, T, D] -> `logits`."""
+        if reverse:
+            return self.logits(ids)
         # Keras, as it saves a SavedModel, traces a subclassed model with inputs of a float type.
         ids = ops.cast(ids, 'int32')
         rows = ops.take(self.table, ids, axis=0) if self.lookup is None else self.lookup(self.table, ids)
-        return ops.cast(rows, self.compute_dtype) * self.d_model**0.5
+        rows = ops.cast(rows, self.compute_dtype)
+        return rows * self.d_model**0.5 if self.scale else rows
 
     def logits(self, x):
         """x [B, T, D] -> [B, T, V], float32 under any policy, since a loss sums over V."""
@@ -63,7 +86,8 @@ class TokenEmbedding(keras.layers.Layer):
     # --- Config ---
 
     def get_config(self):
-        return {**super().get_config(), 'vocabulary_size': self.vocabulary_size, 'd_model': self.d_model}
+        return {**super().get_config(), 'vocabulary_size': self.vocabulary_size, 'd_model': self.d_model,
+                'deviation': self.deviation, 'scale': self.scale}
 
 
 class TransformerLayer(keras.layers.Layer):
@@ -72,11 +96,14 @@ class TransformerLayer(keras.layers.Layer):
     Every sub-layer is wrapped as `x = before(i, x) -> sub-layer -> after(i, x, y)`: residual connection, LayerNorm
     (section 3.1) and dropout (5.4). norm='post' is the paper's LayerNorm(x + Sublayer(x)); norm='pre' is
     x + Sublayer(LayerNorm(x)).
+
+    activation: of the feed-forward network: relu, gelu (exact) or gelu_tanh, its approximation, or another of Keras's.
     """
 
     SUBLAYERS = ()
 
-    def __init__(self, d_model, d_ff, heads, dropout=0.1, norm='pre', **kwargs):
+    def __init__(self, d_model, d_ff, heads, dropout=0.1, norm='pre', activation='relu', use_bias=False, epsilon=1e-6,
+                 **kwargs):
         super().__init__(**kwargs)
         if norm not in ('pre', 'post'):
             raise UserError(f"`norm` must be 'pre' or 'post'. Received: norm={norm!r}")
@@ -85,14 +112,19 @@ class TransformerLayer(keras.layers.Layer):
         self.heads = heads
         self.dropout = dropout
         self.norm = norm
+        self.activation = activation
+        self.use_bias = use_bias
+        self.epsilon = epsilon
         policy = self.dtype_policy
-        self.norms = [layer_norm(f'{name}_norm', policy) for name in self.SUBLAYERS]
+        self.norms = [layer_norm(f'{name}_norm', policy, epsilon) for name in self.SUBLAYERS]
         self.dropouts = [Dropout(dropout, dtype=policy, name=f'{name}_dropout') for name in self.SUBLAYERS]
-        self.feed_forward_in = keras.layers.Dense(d_ff, activation='relu', dtype=policy, name='feed_forward_in')
+        self.feed_forward_in = keras.layers.Dense(d_ff, ACTIVATIONS.get(activation, activation), dtype=policy,
+                                                  name='feed_forward_in')
         self.feed_forward_out = keras.layers.Dense(d_model, dtype=policy, name='feed_forward_out')
 
     def attention(self, name):
-        return MultiHeadAttention(self.d_model, self.heads, self.dropout, dtype=self.dtype_policy, name=name)
+        return MultiHeadAttention(self.d_model, self.heads, self.dropout, self.use_bias, dtype=self.dtype_policy,
+                                  name=name)
 
     def build(self, x_shape):
         for layer in (*self.norms, *self.dropouts, self.feed_forward_in):
@@ -115,11 +147,12 @@ class TransformerLayer(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), 'd_model': self.d_model, 'd_ff': self.d_ff, 'heads': self.heads,
-                'dropout': self.dropout, 'norm': self.norm}
+                'dropout': self.dropout, 'norm': self.norm, 'activation': self.activation,
+                'use_bias': self.use_bias, 'epsilon': self.epsilon}
 
 
-def layer_norm(name, dtype):
-    return keras.layers.LayerNormalization(epsilon=1e-6, dtype=dtype, name=name)  # tensor2tensor's epsilon
+def layer_norm(name, dtype, epsilon=1e-6):
+    return keras.layers.LayerNormalization(epsilon=epsilon, dtype=dtype, name=name)  # by default tensor2tensor's
 
 
 @keras.saving.register_keras_serializable(package='congruent')
@@ -128,8 +161,9 @@ class EncoderLayer(TransformerLayer):
 
     SUBLAYERS = ('self_attention', 'feed_forward')
 
-    def __init__(self, d_model, d_ff, heads, dropout=0.1, norm='pre', **kwargs):
-        super().__init__(d_model, d_ff, heads, dropout, norm, **kwargs)
+    def __init__(self, d_model, d_ff, heads, dropout=0.1, norm='pre', activation='relu', use_bias=False, epsilon=1e-6,
+                 **kwargs):
+        super().__init__(d_model, d_ff, heads, dropout, norm, activation, use_bias, epsilon, **kwargs)
         self.self_attention = self.attention('self_attention')
 
     def build(self, x_shape):
@@ -151,8 +185,9 @@ class DecoderLayer(TransformerLayer):
 
     SUBLAYERS = ('self_attention', 'cross_attention', 'feed_forward')
 
-    def __init__(self, d_model, d_ff, heads, dropout=0.1, norm='pre', **kwargs):
-        super().__init__(d_model, d_ff, heads, dropout, norm, **kwargs)
+    def __init__(self, d_model, d_ff, heads, dropout=0.1, norm='pre', activation='relu', use_bias=False, epsilon=1e-6,
+                 **kwargs):
+        super().__init__(d_model, d_ff, heads, dropout, norm, activation, use_bias, epsilon, **kwargs)
         self.self_attention = self.attention('self_attention')
         self.cross_attention = self.attention('cross_attention')
 

@@ -89,3 +89,26 @@ class Transformer(Model):
     norm: str = field('pre', 'Position of LayerNorm: pre (before each sub-layer) or post (after it, as in the paper).',
                       choices=('pre', 'post'))
     share_embeddings: bool = field(False, 'One embedding table shared by source, target and logits.')
+
+
+@dataclass(frozen=True)
+class Bert(Model):
+    kind = 'bert'
+    size: str = field(None, 'Row of the size table. Without it, the size of published `weights`, else tiny.',
+                      choices=('tiny', 'mini', 'small', 'medium', 'minilm', 'base', 'large'))
+    num_layers: int = field(None, 'Number of layers. Without it, that of the size.', least=1, most=1024)
+    d_model: int = field(None, 'Width of the representation. Without it, that of the size.', least=1, most=2 ** 16)
+    d_ff: int = field(None, 'Width of the feed-forward networks. Without it, that of the size.', least=1, most=2 ** 18)
+    heads: int = field(None, 'Number of attention heads. Without it, that of the size.', least=1, most=1024)
+    positions: int = field(None, 'Rows of the table of positions, the longest text in tokens. Without it, those of '
+                                 'published `weights`, else 512.', least=2, most=2 ** 16)
+    activation: str = field(None, 'Activation of the feed-forward networks: GELU as it is defined, or by tanh, as in '
+                                  'the code of BERT. Without it, that of published `weights`, else gelu.',
+                            choices=('gelu', 'gelu_tanh'))
+    norm_epsilon: float = field(None, 'Constant added to the variance in LayerNorm. Without it, that of published '
+                                      '`weights`, else 1e-12.', above=0, below=1)
+    dropout: float = field(0.1, 'Dropout rate.', least=0, below=1)
+
+    def idle(self):
+        if self.size and None not in (self.num_layers, self.d_model, self.d_ff, self.heads):
+            yield 'size', 'does nothing beside `num_layers`, `d_model`, `d_ff` and `heads`'

@@ -121,8 +121,12 @@ def not_a_field(name, recipe):
 
 
 def differences(saved, wanted):
-    """'field: saved there, wanted here' for each field in which two recipes differ."""
+    """'field: saved there, wanted here' for each field in which two recipes differ.
+
+    What `wanted` leaves open does not differ: `auto`, and None in a model that starts from weights.
+    """
+    undecided = ('auto', None) if wanted.model.weights else ('auto',)
     theirs, ours = ({**{name: getattr(r, name).kind for name in ('data', 'model', 'task')}, **r.values()}
                     for r in (saved, wanted))
     return [f'{name}: {theirs.get(name)!r} there, {ours.get(name)!r} here' for name in {**theirs, **ours}
-            if ours.get(name) not in (theirs.get(name), 'auto')]
+            if ours.get(name) not in (theirs.get(name), *undecided)]

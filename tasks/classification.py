@@ -186,7 +186,7 @@ class TextClassification(Classification):
         """Word dropout, doi:10.3115/v1/P15-1162, section 3.1, but that the place of a dropped word stays."""
         special = self.text.special
         dropped = draws.uniform('word_dropout', tuple(ids.shape)) < self._word_dropout
-        return tf.where(dropped & (ids != special.pad) & (ids != special.end), special.unknown, ids)
+        return tf.where(dropped & special.are_words(ids), special.unknown, ids)
 
     def show_answers(self, model, source):
         name, rows = self.roles['text'], [['text', 'label', 'predicted']]

@@ -191,10 +191,10 @@ def test_the_rate_of_cifar_fit_drops_at_the_shares_of_keras_example():
     (['benchmarks.decoding', '--size=huge'], '`size` must be one of tiny, small, base, big. Received: size='),
     (['benchmarks.decoding', '--length=0'], '`length` must be at least 1. Received: length=0'),
     (['benchmarks.scaling', '--model=vgg'],
-     '`model` must be one of mlp, cnn, lstm, resnet, centernet, unet, deeplab, airbench, transformer. Received: '),
+     '`model` must be one of mlp, cnn, lstm, resnet, centernet, unet, deeplab, airbench, transformer, bert. '),
     (['benchmarks.scaling', '--turns=0'], '`turns` must be at least 1. Received: turns=0'),
     (['benchmarks.checkpoint_cost', '--model=vgg'],
-     '`model` must be one of mlp, cnn, lstm, resnet, centernet, unet, deeplab, airbench, transformer. Received: '),
+     '`model` must be one of mlp, cnn, lstm, resnet, centernet, unet, deeplab, airbench, transformer, bert. '),
     (['benchmarks.pjrt', '--steps=0'], '`steps` must be at least 1. Received: steps=0'),
     (['benchmarks.checkpoint_cost', '--every=0'], '`every` must be at least 1. Received: every=0'),
 ])

@@ -38,7 +38,7 @@ def run_bare(run_python, tmp_path_factory):
      '`label_smoothing` is no field of recipe mlp_diabetes; it is one of: task classification, task '
      'segmentation, task translation. Received: --label_smoothing=0.3'),
     ('--model=cnn --dropout=0.1', '`dropout` is no field of recipe cnn_digits; it is one of: model lstm, model '
-                                  'transformer. Received: --dropout=0.1'),
+                                  'transformer, model bert. Received: --dropout=0.1'),
     ('--model=mlp --nopacking', '`packing` is no field of recipe mlp_digits; it is one of: data text_pairs. Received: '
                                 '--nopacking'),
     ('--recipe=lstm_digits --model=cnn', '`model` of recipe lstm_digits is lstm: another one needs another recipe. '
@@ -46,7 +46,7 @@ def run_bare(run_python, tmp_path_factory):
     ('--modell=cnn', "Unknown command line flag 'modell'. Did you mean: model ?"),
     ('--model=cnn --stepps=5', "Unknown command line flag 'stepps'. Did you mean: steps ?"),
     ('--steps=5', '`--model` or `--recipe` must say what to train. Models: mlp, cnn, lstm, resnet, centernet, '
-                  'unet, deeplab, airbench, transformer; recipes: airbench_'),
+                  'unet, deeplab, airbench, transformer, bert; recipes: airbench_'),
     ('', '`--model` or `--recipe` must say what to train.'),
     ('--model', 'Missing value for flag --model'),
     ('--model=transformer --nopacking=1', '--nopacking=1 does not take an argument'),

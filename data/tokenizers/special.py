@@ -22,6 +22,10 @@ class Special:
     def all(self):
         return [number for number in dataclasses.astuple(self) if number is not None]
 
+    def are_words(self, ids):
+        """int [...] -> bool [...]: whether an id is one of a text's own, and neither an end of it nor padding."""
+        return (ids != self.pad) & (ids != self.start) & (ids != self.end)
+
     def around_and_pad(self, ids, length, batch_size):
         """`end_and_pad` of texts that also begin with `start`."""
         ids = tf.concat([tf.fill([ids.nrows(), 1], tf.cast(self.start, tf.int64)), ids], axis=1)

@@ -143,8 +143,8 @@ class WordPieceTokenizer(tf.Module):
         lengths = tf.strings.length(words, unit='UTF8_CHAR')
         count, most = tf.shape(words)[0], tf.range(self._longest, 0, -1)                  # longest first
 
-        def more(done, *_):
-            return tf.reduce_any(done < lengths)
+        def more(done, _ids, _sizes, number):
+            return (number == 0) | tf.reduce_any(done < lengths)      # a stack of no round has no shape
 
         def step(done, ids, sizes, number):
             """One more token of each word that has characters left."""

@@ -98,6 +98,11 @@ def test_a_special_token_that_is_typed_is_text():
     assert ids.to_list() == [[5, 7, 6]]
 
 
+def test_no_text_and_no_word():
+    tokenize = WordPieceTokenizer(VOCABULARY).tokenize
+    assert tokenize(tf.constant([], tf.string))[0].to_list() == [] and tokenize(tf.constant(['']))[0].to_list() == [[]]
+
+
 def test_hostile_texts():
     tokenizer = WordPieceTokenizer(VOCABULARY)
     encoded = tokenizer.encode(tf.constant([b'\xff\xfe', b'x ' * 50_000, 'é'.encode() * 100_000]), 32)

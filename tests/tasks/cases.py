@@ -6,6 +6,7 @@ import tensorflow as tf
 import models
 from data.dataset import Boxes, Image, Label, Mask, Number, Text, Vector
 from data.source import Tensors
+from data.tokenizers.wordpiece import SPECIAL, WordPieceTokenizer
 from data.tokenizers.words import CharacterTokenizer, WordTokenizer
 from tasks import TASKS
 from tests.opened import one_source, task_of
@@ -81,6 +82,11 @@ def texts():
     return one_source(Tensors(text=TEXTS, label=LABELS), text=Text('', WordTokenizer('pqrstuv'), 7), label=NAMES)
 
 
+def pieces():
+    tokenizer = WordPieceTokenizer([*SPECIAL, *'pqrstuv', *(f'##{letter}' for letter in 'pqrstuv')])
+    return one_source(Tensors(text=TEXTS, label=LABELS), text=Text('', tokenizer, 12), label=NAMES)
+
+
 def pairs():
     targets = np.array([text.replace(' ', '')[::-1] for text in TEXTS], object)
     return one_source(Tensors(source=TEXTS, target=targets), source=Text('', WordTokenizer('pqrstuv'), 9),
@@ -95,6 +101,7 @@ LISTED = {
                      'mlp', {}),
     'texts, lstm': ('classification', texts, {'word_dropout': 0.3}, {}, 'lstm', {'units': 8, 'bidirectional': True}),
     'texts, transformer': ('classification', texts, {}, {'label_smoothing': 0.1}, 'transformer', {}),
+    'texts, bert': ('classification', pieces, {'word_dropout': 0.3}, {}, 'bert', {}),
     'boxes': ('detection', boxed, {'augment': 'flip,color_jitter'}, {'min_score': 0.2}, 'centernet', {'width': 8}),
     'boxes of files': ('detection', boxed_files, {'image_size': 32, 'augment': 'crop'}, {'min_score': 0.2},
                        'centernet', {'width': 8}),
