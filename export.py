@@ -61,8 +61,9 @@ def define():
     cli.run_flags(devices=False)
     flags.DEFINE_string('output', None, 'Folder to write. TensorFlow Serving wants its last part to be a number.')
     flags.DEFINE_string('format', 'saved_model', f'Format: saved_model, {", ".join(formats.FORMATS)}; or '
-                        f'{formats.HUGGING_FACE}, the weights of a resnet in Hugging Face\'s names. All but the first '
-                        'hold the signatures of numbers only; litert, onnx and openvino need the extra of their name.')
+                        f'{formats.HUGGING_FACE}, the weights of a resnet or bert in Hugging Face\'s names. All but '
+                        'the first hold the signatures of numbers only; litert, onnx and openvino need the extra of '
+                        'their name.')
     flags.DEFINE_string('quantize', 'none', 'Precision of the weights in a file of LiteRT: none, dynamic_range '
                         '(8 bits) or float16.')
     flags.DEFINE_integer('batch_size', 0, 'Static number of examples per request, for formats other than saved_model. '

@@ -16,6 +16,7 @@ from data.sources.fashion_mnist import open_fashion_mnist
 from data.sources.files import open_folder
 from data.sources.folders import find_folder, own_folder
 from data.sources.number_words import open_number_words
+from data.sources.pydoc import open_pydoc
 from data.sources.scenes import open_digit_scenes, open_fashion_scenes
 from data.sources.tfds import Unavailable, open_tfds
 from errors import UserError
@@ -25,13 +26,14 @@ DATASETS = {
     'digits': open_digits,
     'diabetes': open_diabetes,
     'number_words': open_number_words,
+    'pydoc': open_pydoc,
     'fashion_mnist': open_fashion_mnist,
     'digit_scenes': open_digit_scenes,
     'fashion_scenes': open_fashion_scenes,
 }
 FOLDER, GETTEXT = 'files/', 'gettext/'      # then a path or a language
 VARIABLE = 'CONGRUENT_DATA'                 # the environment's `data_dir`
-NO_NETWORK = ('digits, diabetes, number_words, digit_scenes, gettext/LANG, files/FOLDER, and fashion_mnist and '
+NO_NETWORK = ('digits, diabetes, number_words, pydoc, digit_scenes, gettext/LANG, files/FOLDER, and fashion_mnist and '
               'fashion_scenes with Debian\'s package dataset-fashion-mnist')
 
 

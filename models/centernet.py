@@ -21,7 +21,8 @@ def centernet(input_shape, box_classes, size='18', width=0, norm='batch', normal
     the middle of the cell to the left, upper, right and lower edge of its box, in pixels, at least 0.
 
     The ResNet's last features are enlarged step by step, and those of the stages before are added (a feature pyramid,
-    arXiv:1612.03144, of which the finest level is kept). Every answer comes from one cell: there is no suppression of
+    arXiv:1612.03144, of which the finest level is kept), in 4, 2 and 1 times as many channels as its first stage has,
+    as CenterNet's head on a ResNet-18. Every answer comes from one cell: there is no suppression of
     overlapping boxes, and all shapes are static.
 
     Args:
@@ -32,13 +33,13 @@ def centernet(input_shape, box_classes, size='18', width=0, norm='batch', normal
     inputs = keras.Input(input_shape, name='inputs')
     stages = backbone(inputs, size, width, norm, normalise)
     stages.pop('stem')
-    convolve, filters = convolution(norm), 2 * (width or SIZES[size].width)
-    x = convolve(stages.pop('stage4'), filters, 1, 1, 'head_lateral4', relu=False)
+    convolve, filters = convolution(norm), width or SIZES[size].width
+    x = convolve(stages.pop('stage4'), 4 * filters, 1, 1, 'head_lateral4', relu=False)
     for level, (name, features) in zip((3, 2, 1), reversed(stages.items())):
         x = keras.layers.UpSampling2D(2, name=f'head_up{level}')(x)
-        features = convolve(features, filters, 1, 1, f'head_lateral{level}', relu=False)
+        features = convolve(features, x.shape[-1], 1, 1, f'head_lateral{level}', relu=False)
         x = keras.layers.ReLU(name=f'head_relu{level}')(keras.layers.Add(name=f'head_add{level}')([x, features]))
-        x = convolve(x, filters, 3, 1, f'head_smooth{level}')                                # at last [B, H/4, W/4, F]
+        x = convolve(x, max(filters, x.shape[-1] // 2), 3, 1, f'head_smooth{level}')         # at last [B, H/4, W/4, F]
     prior = keras.initializers.Constant(PRIOR)
     logits = _head(x, convolve, filters, box_classes, 'centres', prior)
     distances = _head(x, convolve, filters, DISTANCES, 'distances', 'zeros')

@@ -4,5 +4,5 @@ from settings.data import Images, TextPairs, Texts, Vectors
 from settings.models import CNN, LSTM, MLP, Airbench, Bert, CenterNet, DeepLab, ResNet, Transformer, UNet
 from settings.options import Options
 from settings.recipe import Recipe
-from settings.tasks import Classification, Detection, Regression, Segmentation, Translation
+from settings.tasks import Classification, Detection, MaskedLM, Regression, Segmentation, Translation
 from settings.training import Training

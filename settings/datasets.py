@@ -6,6 +6,7 @@ DATASETS = {
     'digits': ('grey images of handwritten digits, 8x8', 'from scikit-learn, no network'),
     'diabetes': ('10 measurements of 442 patients and a number', 'from scikit-learn, no network'),
     'number_words': ('English number words and Chinese numerals', 'computed, no network'),
+    'pydoc': ('passages of the documentation of Python', 'from the Python that runs, no network'),
     'fashion_mnist': ('grey images of clothing, 28x28', 'from Debian\'s package dataset-fashion-mnist or --data_dir, '
                       'no network; else by TensorFlow Datasets, needs a network and the extra tfds'),
     'digit_scenes': ('colour images of 1 to 6 of these digits, 128x128, with boxes and masks', 'computed, no network'),

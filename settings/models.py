@@ -9,7 +9,8 @@ from settings.fields import Section, field
 class Model(Section):
     weights: str = field('', 'Folder of a run of the same model, from whose newest weights this run starts; for '
                              'resnet and what is built on it also a folder of Hugging Face\'s, torchvision\'s or '
-                             'timm\'s weights of a ResNet. Without it, the seed decides them.')
+                             'timm\'s weights of a ResNet; for bert, of Hugging Face\'s. Without it, the seed decides '
+                             'them.')
 
     def options(self):
         """{name: value} of what the function is given besides the task's sizes: what differs from its defaults."""

@@ -46,6 +46,11 @@ class Segmentation(Smoothed):
 
 
 @dataclass(frozen=True)
+class MaskedLM(Smoothed):
+    kind = 'masked_lm'
+
+
+@dataclass(frozen=True)
 class Translation(Smoothed):
     kind, writes = 'translation', True
     beam_size: int = field(1, 'Beam size of the search in evaluation and export. 1 decodes greedily.', least=1,

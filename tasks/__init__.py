@@ -3,6 +3,7 @@
 from errors import lookup
 from tasks.classification import classification
 from tasks.detection import Detection
+from tasks.masked_lm import MaskedLM
 from tasks.regression import Regression
 from tasks.segmentation import Segmentation
 from tasks.translation import Translation
@@ -10,6 +11,7 @@ from tasks.translation import Translation
 TASKS = {
     'classification': classification,
     'detection': Detection,
+    'masked_lm': MaskedLM,
     'regression': Regression,
     'segmentation': Segmentation,
     'translation': Translation,

@@ -1,7 +1,7 @@
 """What a detector's map of cells should be, how far it is from that, and the boxes that are read from it.
 
-arXiv:1904.07850 (CenterNet) for the centres and their loss; arXiv:1909.00700 (TTFNet), sections 3.2 and 3.3, for the
-elliptic peaks, and for learning a box at all cells of its middle and not only at one.
+arXiv:1904.07850 (CenterNet) for the centres; arXiv:1909.00700 (TTFNet), sections 3.2 and 3.3, for the elliptic peaks,
+and for learning a box at all cells of its middle and not only at one; arXiv:2006.04388 for the loss of the peaks.
 """
 
 import tensorflow as tf
@@ -69,14 +69,13 @@ def count(boxes):
 def focal_loss(logits, heat, ignored):
     """Logits and heat [B, h, w, K], ignored bool [B, h, w] -> float32 [B].
 
-    Equation 1 of arXiv:1904.07850, with its alpha 2 and beta 4, from logits, so that nothing overflows.
+    The quality focal loss, equation 2 of arXiv:2006.04388 with its beta of 2, from logits, so that nothing overflows:
+    |heat - p|^2 times the cross-entropy of heat and p. CenterNet's own (arXiv:1904.07850, equation 1) asks for a high
+    score at the one cell of a centre only, and learns more slowly: docs/vision.md.
     """
     logits = tf.cast(logits, tf.float32)
-    log_p, log_not_p = -tf.nn.softplus(-logits), -tf.nn.softplus(logits)
-    at_centre = tf.exp(2 * log_not_p) * log_p
-    elsewhere = tf.pow(1. - heat, 4.) * tf.exp(2 * log_p) * log_not_p
-    loss = -tf.where(heat == 1., at_centre, tf.where(ignored[..., None], 0., elsewhere))
-    return tf.reduce_sum(loss, axis=[1, 2, 3])
+    loss = tf.nn.sigmoid_cross_entropy_with_logits(heat, logits) * tf.square(heat - tf.sigmoid(logits))
+    return tf.reduce_sum(tf.where(ignored[..., None], 0., loss), axis=[1, 2, 3])
 
 
 def box_loss(distances, boxes, owner, share, stride):

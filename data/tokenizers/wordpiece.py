@@ -86,6 +86,14 @@ class WordPieceTokenizer(tf.Module):
         ids, _, _ = self.tokenize(strings)
         return self.special.around_and_pad(ids, length, strings.shape[0])
 
+    def encode_masked(self, strings, length, mark):
+        """`encode`, but that each `mark` in a text becomes the mask token."""
+        parts = tf.strings.split(strings, mark)                                           # ragged [B, (parts)]
+        ids, _, _ = self.tokenize(parts.values)
+        masks = tf.fill([ids.nrows(), 1], tf.cast(self.special.mask, tf.int64))
+        ids = parts.with_values(tf.concat([ids, masks], axis=1)).merge_dims(1, 2)         # each part ends in a mask
+        return self.special.around_and_pad(ids[:, :-1], length, strings.shape[0])
+
     def tokenize(self, strings):
         """string [B] -> ragged int64 [B, (tokens)], three times: ids, and the bytes from which to which each stands."""
         characters, begins, ends = self._normalised(valid_utf8(strings))                  # ragged [B, (characters)]

@@ -102,6 +102,7 @@ LISTED = {
     'texts, lstm': ('classification', texts, {'word_dropout': 0.3}, {}, 'lstm', {'units': 8, 'bidirectional': True}),
     'texts, transformer': ('classification', texts, {}, {'label_smoothing': 0.1}, 'transformer', {}),
     'texts, bert': ('classification', pieces, {'word_dropout': 0.3}, {}, 'bert', {}),
+    'hidden words': ('masked_lm', pieces, {}, {'label_smoothing': 0.1}, 'bert', {}),
     'boxes': ('detection', boxed, {'augment': 'flip,color_jitter'}, {'min_score': 0.2}, 'centernet', {'width': 8}),
     'boxes of files': ('detection', boxed_files, {'image_size': 32, 'augment': 'crop'}, {'min_score': 0.2},
                        'centernet', {'width': 8}),

@@ -177,8 +177,8 @@ def test_an_empty_batch_has_an_empty_answer(made):
 def test_what_is_served_is_the_model_on_prepared_rows(made):
     """The way from raw inputs is that of training, but for what is random there."""
     dataset, task, model, _ = made
-    if task.name == 'translation':
-        pytest.skip('its answers are compared below, as strings')
+    if task.name in ('translation', 'masked_lm'):
+        pytest.skip('its answers are compared below, as strings, or in a test of its own')
     x, *_ = evaluated(dataset, task)
     expected = task.decode(model(x, training=False))
     examples = dataset.test.gather(tf.range(12, dtype=tf.int64))

@@ -62,13 +62,15 @@ def test_every_object_has_one_cell_of_heat_1_and_its_parts_add_up_to_1():
 
 
 def map_of(rows, sure=20.):
-    """The map that says exactly what the boxes [M, 6] are: logits of +-sure, and the right distances everywhere."""
+    """The map that says exactly what the boxes [M, 6] are: the logits of the peaks, and the right distances."""
     heat, owner, _, _ = targets.of_boxes(tf.constant(rows[None]), CELLS, CELLS, CLASSES, STRIDE)
     middles = (np.arange(CELLS) + 0.5) * STRIDE
     x, y = np.meshgrid(middles, middles)
     corners = rows[owner.numpy()[0]][..., :4]
     distances = np.stack([x - corners[..., 0], y - corners[..., 1], corners[..., 2] - x, corners[..., 3] - y], -1)
-    return np.concatenate([np.where(heat[0] == 1., sure, -sure), distances], -1)[None].astype(np.float32)
+    with np.errstate(divide='ignore'):
+        logits = np.clip(np.log(heat[0]) - np.log(1. - heat[0]), -sure, sure)
+    return np.concatenate([logits, distances], -1)[None].astype(np.float32)
 
 
 def test_what_is_read_from_a_perfect_map_are_the_boxes_and_its_loss_is_least():
