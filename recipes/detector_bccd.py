@@ -8,8 +8,8 @@ FOLDER/bccd is the set in Pascal VOC's layout; without it, TensorFlow Datasets d
 from settings import CenterNet, Detection, Images, Recipe, Training
 
 RECIPE = Recipe(
-    data=Images('bccd', image_size=320, augment='flip,vertical_flip,color_jitter'),
+    data=Images('bccd', image_size=480, augment='resized_crop,flip,vertical_flip'),
     model=CenterNet(size='18', width=32),
     task=Detection(),
-    training=Training(batch_size=16, steps=2000, optimizer='adamw', learning_rate=1e-3, schedule='cosine',
-                      warmup_steps=100, weight_decay=0.05, clip_norm=10., eval_every=500))
+    training=Training(batch_size=8, steps=5000, optimizer='adamw', learning_rate=2e-3, schedule='cosine',
+                      warmup_steps=200, weight_decay=0.05, clip_norm=10., eval_every=1000))

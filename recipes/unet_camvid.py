@@ -12,5 +12,5 @@ RECIPE = Recipe(
     data=Images('camvid', image_size=256, augment='resized_crop,flip,color_jitter'),
     model=UNet(size='18', width=32),
     task=Segmentation(),
-    training=Training(batch_size=16, steps=2000, optimizer='adamw', learning_rate=2e-3, schedule='cosine',
-                      warmup_steps=100, weight_decay=0.05, eval_every=500))
+    training=Training(batch_size=16, steps=4300, optimizer='adamw', learning_rate=2e-3, schedule='cosine',
+                      warmup_steps=200, weight_decay=0.05, eval_every=1000))
