@@ -4,6 +4,7 @@
     python predict.py --workdir=runs/detector_fashion_scenes --image=scene.png --output=found.png
     python predict.py --workdir=runs/transformer_number_words --text='two thousand and twenty-six' --attention=look.png
     python predict.py --workdir=runs/transformer_gettext_de --text='Save the file' --temperature=0.8 --top_p=0.9
+    python predict.py --workdir=runs/bert_squad --question='Who wrote it?' --context=text.txt
     python predict.py --workdir=runs/mlp_diabetes --values=0.04,0.05,0.06,0.02,-0.04,-0.03,-0.04,-0.002,0.02,-0.02
 """
 
@@ -19,7 +20,9 @@ from settings import Translation
 from training.files import write_atomically
 
 # flag -> its help, to which absl adds that it can be repeated.
-ASKED = {'image': 'Image file (JPEG, PNG, BMP, GIF, WebP)', 'text': 'Sentence', 'values': 'Numbers with commas between'}
+ASKED = {'image': 'Image file (JPEG, PNG, BMP, GIF, WebP)', 'text': 'Sentence', 'values': 'Numbers with commas between',
+         'question': 'Question'}
+ABOUT = {'context': 'File of the text, UTF-8, that answers the questions.'}
 SEARCH, SAMPLING = ('beam_size', 'length_penalty'), ('temperature', 'top_k', 'top_p')
 WRITING = (*SEARCH, *SAMPLING, 'seed', 'attention')      # of tasks whose model writes texts
 
@@ -28,8 +31,9 @@ def main():
     args = flags.FLAGS
     cli.required('workdir')
     recipe = Workdir(args.workdir).recipe()
-    cli.required(recipe.data.asked_by)
+    cli.required(recipe.data.asked_by, *filter(None, [recipe.data.about]))
     asked = args[recipe.data.asked_by].value
+    about = {recipe.data.about: _read(args.context)} if recipe.data.about else {}
     given = {name: args[name].value for name in WRITING if name in args and args[name].present}
     search = {name: value for name, value in given.items() if name in SEARCH}
     recipe.replace(**search)      # a mistake is told before TensorFlow is imported
@@ -44,17 +48,25 @@ def main():
     _, _, task, model, _ = trained.load(args.workdir, args.checkpoint, args.data_dir, **search)
     if set(SAMPLING) & set(given):
         task.sampling = {name: args[name].value for name in SAMPLING} | {'draws': Draws(args.seed)}
-    outputs = task.predict(model, **{recipe.data.asked_by: asked})
+    outputs = task.predict(model, **{recipe.data.asked_by: asked}, **about)
     if recipe.task.drawn and args.output:
         _draw(asked[0], {name: values[0] for name, values in outputs.items()}, args.output)
     for i, text in enumerate(asked):
         answer = {name: values[i] for name, values in outputs.items() if name not in recipe.task.drawn_only}
         shown = text.encode('utf-8', 'surrogateescape').decode('utf-8', 'replace')     # a terminal takes no other
         # A translation is a text too.
-        named = {'source' if 'text' in answer else recipe.data.asked_by: shown, **answer}
+        named = {'source' if recipe.data.asked_by in answer else recipe.data.asked_by: shown, **answer}
         print(json.dumps(named, ensure_ascii=False) if args.json else task.describe(shown, answer))
     if given.get('attention'):
         _draw_attention(model, task, asked[0], args.attention)
+
+
+def _read(path):
+    try:
+        return pathlib.Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f'`context` must be a file that can be read ({error.strerror}). '
+                        f'Received: context={path!r}') from None
 
 
 def _draw_attention(model, task, text, path):
@@ -103,10 +115,14 @@ def define():
 def define_of_run(workdir):
     """Defines the flags that the run in a folder can be asked with; see cli.run."""
     if not workdir:
-        return '', dict.fromkeys([*ASKED, *WRITING, 'output'], 'is a flag of some runs only and needs --workdir')
+        return '', dict.fromkeys([*ASKED, *ABOUT, *WRITING, 'output'],
+                                 'is a flag of some runs only and needs --workdir')
     recipe = Workdir(workdir).recipe()
     own = recipe.data.asked_by
     flags.DEFINE_multi_string(own, None, ASKED[own])
+    about = recipe.data.about
+    if about:
+        flags.DEFINE_string(about, None, ABOUT[about])
     if recipe.task.writes:
         _define_writing()
     if recipe.task.drawn:
@@ -114,7 +130,7 @@ def define_of_run(workdir):
                                           '`vision`.')
     what = f'the task {recipe.task.kind} on {recipe.data.kind.replace("_", " ")}'
     others = {name: f'is no flag for this run, which is of {what}: use --{own}'
-              for name in {*ASKED, *WRITING, 'output'} - {own}}
+              for name in {*ASKED, *ABOUT, *WRITING, 'output'} - {own, about}}
     return f'task: {recipe.task.kind}', others
 
 

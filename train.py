@@ -67,7 +67,7 @@ def _train(recipe, options, name, note, workdir, devices, deterministic):
     from experiment import export, parts, shown
 
     # 3. The data, and what its outputs mean.
-    recipe = weights.described(workdir.resumed_recipe(recipe)).resolved(devices.hardware, devices.bfloat16)
+    recipe = weights.described(workdir.resumed_recipe(recipe), workdir).resolved(devices.hardware, devices.bfloat16)
     if devices.workers > 1:      # only the chief's folder counts; the others may see an older state of it, or none
         recipe = Recipe.from_json(devices.from_chief(recipe.to_json().encode()).decode())
     dataset, task = parts.open_data(recipe, options.data_dir, weights.tokenizer(recipe, workdir))

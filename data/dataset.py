@@ -48,6 +48,20 @@ class Text:
 
 
 @dataclasses.dataclass(frozen=True)
+class Answers:
+    """string [most]: right answers, as they stand in a text; '' behind them."""
+
+    most: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Offsets:
+    """int64 [most]: the byte of a text at which each of its answers starts; -1 behind them."""
+
+    most: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Boxes:
     """float32 [most, 6]: x0, y0, x1, y1, class, ignored; one row per object of the image.
 

@@ -119,7 +119,7 @@ class _Steps:
 
     def __init__(self, recipe, topology, data_dir):
         keras.backend.clear_session()      # or each further model's layers get other names
-        recipe = weights.described(recipe)
+        recipe = weights.described(recipe, Workdir('unused'))
         mesh = compiler.open_topology(topology)
         self._topology = topology
         self._dataset, task = parts.open_data(recipe, data_dir, weights.tokenizer(recipe, Workdir('unused')))

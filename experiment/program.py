@@ -90,7 +90,7 @@ def _write(folder, contents):
 def _open(recipe, data_dir):
     """Returns (Trainer, Batches) of one device of XLA."""
     keras.backend.clear_session()
-    recipe = weights.described(recipe)
+    recipe = weights.described(recipe, Workdir('unused'))
     # As preflight, for the hardware that it is meant for: bfloat16 where precision is auto, no sum in float64.
     devices = dataclasses.replace(selection.select('cpu'), hardware='tpu')
     dataset, task = parts.open_data(recipe, data_dir, weights.tokenizer(recipe, Workdir('unused')))

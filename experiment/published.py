@@ -19,6 +19,7 @@ DTYPES = {'F64': '<f8', 'F32': '<f4', 'F16': '<f2', 'I64': '<i8', 'I32': '<i4', 
 DESCRIPTIONS = ('config.json', 'preprocessor_config.json')
 TOKENIZER = ('vocab.txt', 'tokenizer_config.json')
 SIZE_DECIDES = ('num_layers', 'd_model', 'd_ff', 'heads')      # fields of a model that has a size
+OPEN = ('size', *SIZE_DECIDES, 'positions', 'activation', 'norm_epsilon')      # where None leaves them to `weights`
 
 
 def is_published(path):

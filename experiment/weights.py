@@ -92,15 +92,20 @@ def check(recipe, workdir):
         _run(recipe)
 
 
-def described(recipe):
-    """The recipe with the fields of its model that published `weights` decide, where it leaves them open.
+def described(recipe, workdir):
+    """The recipe of a new run with the fields of its model that `weights` decide, where it leaves them open.
 
     Raises:
         UserError: they are of a model that is not here.
     """
-    if not recipe.model.weights or not published.is_published(recipe.model.weights):
+    if workdir.begun or not recipe.model.weights:
         return recipe
-    return recipe.replace(**published.options(recipe))
+    if published.is_published(recipe.model.weights):
+        return recipe.replace(**published.options(recipe))
+    theirs, values = _run(recipe)[1].model.values(), recipe.model.values()
+    decided = () if values.get('size') is None else published.SIZE_DECIDES
+    return recipe.replace(**{name: theirs[name] for name in published.OPEN if name in values and values[name] is None
+                             and name not in decided and theirs[name] is not None})
 
 
 def tokenizer(recipe, workdir):
@@ -118,7 +123,7 @@ def tokenizer(recipe, workdir):
     files = theirs.tokenizer()
     for name in ('tokenizer', 'vocabulary_size') if files else ():
         asked, used = recipe.values().get(name), their_recipe.values().get(name)
-        if asked != used:
+        if asked not in ('', 0, used):
             raise UserError(f'`{name}` must be {used!r}, as in the run {theirs.path} of `weights`, whose tokenizer is '
                             f'used. Received: {name}={asked!r}')
     return files

@@ -21,11 +21,12 @@ SIZES = {
     'base': {'num_layers': 12, 'd_model': 768, 'd_ff': 3072, 'heads': 12},
     'large': {'num_layers': 24, 'd_model': 1024, 'd_ff': 4096, 'heads': 16},
 }
+DEFAULTS = {'positions': 512, 'activation': 'gelu', 'norm_epsilon': 1e-12}
 DEVIATION, SEGMENTS = 0.02, 2
 
 
-def bert(vocabulary_size, length, outputs=None, predictions=None, spans=None, size='tiny', num_layers=None,
-         d_model=None, d_ff=None, heads=None, positions=512, dropout=0.1, activation='gelu', norm_epsilon=1e-12):
+def bert(vocabulary_size, length, outputs=None, predictions=None, spans=None, size=None, num_layers=None,
+         d_model=None, d_ff=None, heads=None, positions=None, activation=None, norm_epsilon=None, dropout=0.1):
     """What a text, or two, are, as the size that the task gives says:
 
     | given       | inputs                    | outputs, float32                                     |
@@ -52,21 +53,23 @@ def bert(vocabulary_size, length, outputs=None, predictions=None, spans=None, si
 
     Args:
         length: T, at most `positions`.
+        size: a row of the table; tiny, if it is None.
         num_layers, d_model, d_ff, heads: in place of those of the size.
-        positions: rows of the table of positions.
-        activation: 'gelu', as in Hugging Face's files, or 'gelu_tanh', as in google-research's code.
+        positions: rows of the table of positions; 512, if it is None.
+        activation: 'gelu', as in Hugging Face's files and if it is None, or 'gelu_tanh', as in google-research's code.
+        norm_epsilon: of LayerNorm; 1e-12, if it is None.
     """
     if sum(given is not None for given in (outputs, predictions, spans)) != 1:
         raise UserError('`task` must give a bert one of outputs, predictions and spans. Received: '
                         f'outputs={outputs}, predictions={predictions}, spans={spans}')
-    if length > positions:
-        raise UserError(f'`max_length` must be at most {positions}, the positions of this bert. '
+    own = {'num_layers': num_layers, 'd_model': d_model, 'd_ff': d_ff, 'heads': heads, 'positions': positions,
+           'activation': activation, 'norm_epsilon': norm_epsilon}
+    config = configuration(size, own) | {'dropout': dropout}
+    if length > config['positions']:
+        raise UserError(f'`max_length` must be at most {config["positions"]}, the positions of this bert. '
                         f'Received: max_length={length}')
-    own = {'num_layers': num_layers, 'd_model': d_model, 'd_ff': d_ff, 'heads': heads}
-    config = {**lookup(SIZES, size, 'size'), **{name: value for name, value in own.items() if value is not None}}
     if config['d_model'] % config['heads']:
         raise UserError(f'`heads` must divide `d_model` ({config["d_model"]}). Received: heads={config["heads"]}')
-    config |= {'positions': positions, 'dropout': dropout, 'activation': activation, 'epsilon': norm_epsilon}
     inputs = {name: keras.Input((length,), dtype=dtype, name=name)
               for name, dtype in (('ids', 'int32'), ('mask', 'bool'))}
     if spans:
@@ -83,18 +86,24 @@ def bert(vocabulary_size, length, outputs=None, predictions=None, spans=None, si
     return keras.Model(inputs, logits, name='bert')
 
 
+def configuration(size, own):
+    """{name: value} of a size, None for tiny, with those of `own` that are not None."""
+    chosen = {name: value for name, value in own.items() if value is not None}
+    return DEFAULTS | lookup(SIZES, size or 'tiny', 'size') | chosen
+
+
 def _encoded(inputs, words, config):
     """The last layer's outputs [B, T, D]: section 3, and section 3 of arXiv:1706.03762 with the norm after the sum."""
     ids, d_model = inputs['ids'], config['d_model']
     positions = _table(config['positions'], d_model, 'position_table')(Places(name='places')(ids))
     segments = _table(SEGMENTS, d_model, 'segment_table')(_segments(inputs))
     x = keras.layers.Add(name='embeddings')([words(ids), positions, segments])
-    x = layer_norm('embeddings_norm', None, config['epsilon'])(x)
+    x = layer_norm('embeddings_norm', None, config['norm_epsilon'])(x)
     x = Dropout(config['dropout'], name='embeddings_dropout')(x)
     hidden = HidePadding(name='hide_padding')(inputs['mask'])                        # [B, 1, 1, T]
     for i in range(config['num_layers']):
         x = EncoderLayer(config['d_model'], config['d_ff'], config['heads'], config['dropout'], 'post',
-                         config['activation'], True, config['epsilon'], name=f'encoder_{i}')(x, hidden)
+                         config['activation'], True, config['norm_epsilon'], name=f'encoder_{i}')(x, hidden)
     return x
 
 
@@ -113,7 +122,7 @@ def _tokens(x, positions, words, config):
     """[B, T, D], int32 [B, P] -> [B, P, V]: the words' own table scores them, after a layer of D and a norm."""
     x = AtPositions(name='at_positions')(x, positions)                               # [B, P, D]
     x = _dense(config['d_model'], 'head_transform', activation=ACTIVATIONS[config['activation']])(x)
-    x = layer_norm('head_norm', None, config['epsilon'])(x)
+    x = layer_norm('head_norm', None, config['norm_epsilon'])(x)
     return WordBias(dtype='float32', name='head_words')(words(x, reverse=True))
 
 

@@ -1,8 +1,6 @@
 """A BERT's weights elsewhere: names in Hugging Face's files, old ones among them, and config.json."""
 
-import inspect
-
-from models.bert import SIZES, bert
+from models.bert import configuration
 from models.pretrained import AS_IS, DENSE, Names
 
 # Buffers, second names of other weights, and the head that tells whether one sentence follows another.
@@ -99,9 +97,7 @@ def check(described, shapes, given):
 
 def _options(given):
     """{option: value} of a section of the recipe, of which None leaves the choice to the model."""
-    chosen = {name: value for name, value in given.items() if value is not None}
-    defaults = {name: parameter.default for name, parameter in inspect.signature(bert).parameters.items()}
-    return defaults | SIZES[chosen.get('size', defaults['size'])] | chosen
+    return configuration(given['size'], given)
 
 
 def describe(shapes, given, sizes, class_names):

@@ -3,7 +3,7 @@
     python train.py --model=bert --task=masked_lm --dataset=imdb --data_dir=FOLDER
 
 FOLDER/imdb holds the reviews, see docs/data.md; their labels are not read. What it has learned is where
-`--recipe=bert_sst2 --size=mini --weights=RUN` begins.
+`--recipe=bert_sst2 --weights=RUN` begins.
 """
 
 from settings import Bert, MaskedLM, Recipe, Texts, Training

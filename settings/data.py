@@ -15,8 +15,11 @@ EXCLUSIVE = (('resized_crop', 'crop', 'translate', 'shift', 'flip_shift'), ('fli
 
 @dataclass(frozen=True)
 class Data(Section):
-    """Attributes: asked_by: the flag of predict.py that gives a trained model an input of this kind."""
-    asked_by = ''
+    """Attributes:
+        asked_by: the flag of predict.py that gives a trained model an input of this kind.
+        about: the flag that gives the file that all of them are about, or ''.
+    """
+    asked_by, about = '', ''
     dataset: str = field('', f'Dataset: {", ".join(NAMED)}, a folder of data_dir, or any name of TensorFlow Datasets.')
 
     def rules(self):
@@ -69,3 +72,12 @@ class TextPairs(Tokens):
     kind, asked_by = 'text_pairs', 'text'
     packing: bool = field(False, 'Packing of several pairs into one training row of `max_length` tokens; `batch_size` '
                                  'then counts rows.')
+
+
+@dataclass(frozen=True)
+class Questions(Tokens):
+    """Questions about texts. `max_length` is that of a window; 0 means 384."""
+    kind, asked_by, about = 'questions', 'question', 'context'
+    question_length: int = field(64, 'Maximum tokens per question; longer ones are truncated.', least=1, most=2 ** 12)
+    stride: int = field(128, 'Number of tokens between the beginnings of two windows over a text.',
+                        least=1, most=2 ** 12)

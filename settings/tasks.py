@@ -51,6 +51,11 @@ class MaskedLM(Smoothed):
 
 
 @dataclass(frozen=True)
+class QuestionAnswering(Task):
+    kind = 'question_answering'
+
+
+@dataclass(frozen=True)
 class Translation(Smoothed):
     kind, writes = 'translation', True
     beam_size: int = field(1, 'Beam size of the search in evaluation and export. 1 decodes greedily.', least=1,

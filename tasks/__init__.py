@@ -4,6 +4,7 @@ from errors import lookup
 from tasks.classification import classification
 from tasks.detection import Detection
 from tasks.masked_lm import MaskedLM
+from tasks.question_answering import QuestionAnswering
 from tasks.regression import Regression
 from tasks.segmentation import Segmentation
 from tasks.translation import Translation
@@ -12,6 +13,7 @@ TASKS = {
     'classification': classification,
     'detection': Detection,
     'masked_lm': MaskedLM,
+    'question_answering': QuestionAnswering,
     'regression': Regression,
     'segmentation': Segmentation,
     'translation': Translation,

@@ -42,6 +42,9 @@ class MaskedLM(Task):
         if self.text.special.mask is None:
             raise UserError('`tokenizer` of task masked_lm must be wordpiece, which has a token in place of hidden '
                             f'ones. Received: tokenizer={data.tokenizer!r}')
+        if data.word_dropout:
+            raise UserError('`word_dropout` must be 0 in task masked_lm, which hides words itself. '
+                            f'Received: word_dropout={data.word_dropout}')
         self.tables, self.tokenizer_files = [self.text.tokenizer], self.text.tokenizer.files
         self.sizes = {**self.text.sizes, 'predictions': max(1, math.ceil(SHARE * (self.text.length - 2)))}
 

@@ -104,7 +104,10 @@ class Task:
         return ()
 
     def compare(self, answers, source):
-        """The answers to all examples of a source, arrays [N, ...] in order, on the host -> {metric: value}."""
+        """The answers to all rows of a source, arrays [N, ...] in order, on the host -> {metric: value}.
+
+        A task that makes several rows of an example gives `count` here: the number of examples.
+        """
         raise NotImplementedError
 
     # --- TensorBoard: {name: float images [N, H, W, C] in 0 to 1; or a table, [[text]] with its head first} ---

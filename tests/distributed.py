@@ -8,6 +8,7 @@ A process for each, because a failed collective poisons its process, and logical
 """
 
 import functools
+import json
 import os
 import pathlib
 import sys
@@ -166,6 +167,8 @@ def cases(devices, *names):
 # Of 64x64 pixels and by SGD: of 32x32, the last group norms see two numbers, and multiply what rounding leaves.
 SCENES = {'dataset': 'digit_scenes', 'image_size': 64, 'width': 4, 'norm': 'group', 'batch_size': 16, 'steps': 4,
           'warmup_steps': 2, 'optimizer': 'sgd', 'learning_rate': 1e-3, 'momentum': 0.9}
+BERT = {'num_layers': 1, 'd_model': 16, 'd_ff': 32, 'heads': 2, 'size': None, 'batch_size': 16, 'steps': 5,
+        'warmup_steps': 2}
 MODELS = {
     'mlp': {'batch_size': 64, 'steps': 10, 'augment': 'shift', 'ema': 0.9, 'clip_norm': 1.},
     'cnn': {'batch_size': 32, 'steps': 6},
@@ -180,9 +183,12 @@ MODELS = {
                'steps': 5, 'beam_size': 2},
     'regression': {'recipe': 'mlp_diabetes', 'batch_size': 64, 'steps': 10},
     'words': {'recipe': 'lstm_sst2', 'dataset': 'moods', 'batch_size': 32, 'steps': 6, 'units': 8},
+    'hidden words': {'recipe': 'bert_mlm_pydoc', 'dataset': 'moods', 'vocabulary_size': 60, 'max_length': 16, **BERT},
+    'questions': {'recipe': 'bert_squad', 'dataset': 'answers', 'vocabulary_size': 60, 'max_length': 24,
+                  'question_length': 6, 'stride': 8, **BERT},
 }
 # Max-pooling has no deterministic gradient there; the Transformer and the LSTM are compiled above.
-NO_XLA = ('cnn', 'detection', 'segmentation', 'packed', 'words')
+NO_XLA = ('cnn', 'detection', 'segmentation', 'packed', 'words', 'hidden words', 'questions')
 SETTINGS = {'8 micro-batches': {'accumulate': 8}, 'whole': {'accumulate': 1}, 'xla': {'accumulate': 1}}
 TESTED = 67     # examples to evaluate: no multiple of any batch
 
@@ -213,8 +219,8 @@ def models(devices, *settings):
 
 @functools.cache
 def write_data():
-    """A folder that holds two data sets: moods, sentences with the mood of their last word, of two classes; and
-    numbers, pairs of English and Chinese number words."""
+    """A folder that holds three data sets: moods, sentences with the mood of their last word, of two classes; numbers,
+    pairs of English and Chinese number words; and answers, which are the word after that of the question."""
     folder, rng = pathlib.Path(tempfile.mkdtemp()), np.random.default_rng(0)
     (folder / 'moods').mkdir()
     (folder / 'numbers').mkdir()
@@ -225,6 +231,16 @@ def write_data():
         lines = (f'{mood}\t{" ".join(rng.choice(["it", "was", "so", "very", "quite"], rng.integers(1, 9)))} {mood}'
                  for mood in rng.choice(['dull', 'good'], size))
         (folder / 'moods' / f'{split}.tsv').write_text('\n'.join(lines) + '\n')
+    (folder / 'answers').mkdir()
+    words = ['it', 'was', 'so', 'very', 'quite', 'dull', 'good']
+    for split, size in (('train', 100), ('validation', 80), ('test', 80)):
+        paragraphs = []
+        for i in range(size):
+            text = rng.permutation(words * 4).tolist()
+            answer = {'text': text[4], 'answer_start': len(' '.join(text[:4])) + 1}
+            paragraphs.append({'context': ' '.join(text), 'qas': [
+                {'id': str(i), 'question': f'after {text[3]}', 'answers': [answer]}]})
+        (folder / 'answers' / f'{split}.json').write_text(json.dumps({'data': [{'paragraphs': paragraphs}]}))
     return str(folder)
 
 

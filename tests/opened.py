@@ -17,6 +17,8 @@ def task_of(name, dataset, files=None, options=None, **data):
 def _data_section(task, dataset):
     if task == 'translation':
         return settings.TextPairs
+    if task == 'question_answering':
+        return settings.Questions
     if dataset.of_kind(Image):
         return settings.Images
     return settings.Texts if dataset.of_kind(Text) else settings.Vectors

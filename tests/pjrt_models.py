@@ -43,7 +43,8 @@ TESTED = 11      # of 12 examples: the batch is padded
 FORMS = {'images': ('classification', (cases.images, cases.image_files)),
          'boxes': ('detection', (cases.boxed, cases.boxed_files)),
          'pixels': ('segmentation', (cases.masked, cases.masked_files)),
-         'tokens': ('classification', (cases.texts,)), 'pairs': ('translation', (cases.pairs,))}
+         'tokens': ('classification', (cases.texts, cases.pieces)), 'hidden tokens': ('masked_lm', (cases.pieces,)),
+         'spans': ('question_answering', (cases.questions,)), 'pairs': ('translation', (cases.pairs,))}
 NARROW = {'resnet': {'width': 4}, 'airbench': {'width': 4}}
 # Of batch norms, Adam's normalisation makes steps out of gradients that are rounding alone.
 SGD = {'optimizer': 'sgd', 'learning_rate': 1e-2, 'momentum': 0.9}

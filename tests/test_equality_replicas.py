@@ -21,7 +21,8 @@ FAST = (MAIN, 'xla', SPOILT[1])
 MANY = ['2', '8', '2x1', '2x2']
 WIDE = '2x2'                               # for the documents' models, which take a minute each to trace
 # packed: several pairs per row, beam search. words: a text classifier.
-MODELS = ['mlp', 'cnn', 'lstm', 'resnet', 'detection', 'segmentation', 'transformer', 'packed', 'regression', 'words']
+MODELS = ['mlp', 'cnn', 'lstm', 'resnet', 'detection', 'segmentation', 'transformer', 'packed', 'regression', 'words',
+          'hidden words', 'questions']
 TOLERANCE = 1e-4
 LOW_PRECISION = 3e-2                       # bfloat16 has 8 bits
 

@@ -29,19 +29,24 @@ from settings.models import Residual
 # A short run; and data that every machine has in place of what may be missing, or takes long.
 SHORT = {'batch_size': 8, 'steps': 4, 'eval_every': 4, 'warmup_steps': 1}
 AVERAGED = {'average_last': 2, 'average_every': 1}
-DATA = {'sst2': 'moods', 'imdb': 'moods', 'trec': 'moods', 'gettext/de': 'pairs', 'fashion_mnist': 'shapes',
-        'cifar10': 'shapes', 'imagenet2012': 'shapes',
+DATA = {**dict.fromkeys(('sst2', 'imdb', 'trec', 'pydoc'), 'moods'), 'squad': 'answers', 'gettext/de': 'pairs',
+        'fashion_mnist': 'shapes', 'cifar10': 'shapes', 'imagenet2012': 'shapes',
         **dict.fromkeys(('fashion_scenes', 'bccd', 'camvid', 'coco/2017', 'oxford_iiit_pet'), 'digit_scenes')}
-OTHER_DATA = {'images': 'bars', 'texts': 'moods2', 'vectors': 'digits', 'text_pairs': 'pairs2'}
+OTHER_DATA = {'images': 'bars', 'texts': 'moods2', 'vectors': 'digits', 'text_pairs': 'pairs2',
+              'questions': 'answers2'}
+# Rows of few tokens, so that a BERT is fast; questions about texts of several windows.
+TOKENS = {'texts': {'max_length': 16}, 'questions': {'max_length': 32, 'question_length': 8, 'stride': 12}}
 # Another value of a field that has neither choices nor two values.
 OTHER = {'batch_size': 4, 'steps': 5, 'epochs': 1., 'eval_every': 2, 'warmup_steps': 3, 'accumulate': 2, 'seed': 1,
          'optimizer': 'nadam', 'learning_rate': 1e-2, 'momentum': 0.5, 'beta_2': 0.9, 'epsilon': 1e-3,
          'weight_decay': 0.3, 'clip_norm': 1e-3, 'ema': 0.5, 'average_last': 3, 'average_every': 2,
          'image_size': 12, 'max_length': 4, 'word_dropout': 0.5, 'units': 7, 'dropout': 0.35, 'label_smoothing': 0.3,
-         'beam_size': 2, 'length_penalty': 9., 'precision': 'bfloat16', 'width': 8, 'min_score': 0.05}
+         'beam_size': 2, 'length_penalty': 9., 'precision': 'bfloat16', 'width': 8, 'min_score': 0.05, 'num_layers': 1,
+         'd_model': 64, 'd_ff': 100, 'heads': 1, 'positions': 40, 'norm_epsilon': 0.5, 'question_length': 1,
+         'stride': 7}
 OTHER_OF_SCENES = {'dataset': 'fashion_scenes', 'image_size': 64, 'width': 4, 'channels': 1}
 # Small models first: what does not depend on the model is tried with the first that has the task.
-ORDER = ('mlp', 'cnn', 'lstm', 'resnet', 'centernet', 'unet')
+ORDER = ('mlp', 'cnn', 'lstm', 'resnet', 'centernet', 'unet', 'transformer', 'bert')
 NAMES = sorted(recipes.NAMES, key=lambda name: next(
     (i for i, model in enumerate(ORDER) if recipes.load(name)[1].model.kind == model), len(ORDER)))
 FIRST = {}                          # what a field may mean -> the first recipe in which it does
@@ -91,6 +96,12 @@ def folder(tmp_path_factory):
         texts = [sentence(letters) for _ in range(200)]
         (folder / name / 'train' / 'source.txt').write_text('\n'.join(texts) + '\n')
         (folder / name / 'train' / 'target.txt').write_text('\n'.join(text[::-1] for text in texts) + '\n')
+    for name, letters in (('answers', 'abcdefgh'), ('answers2', 'ijklmnop')):
+        (folder / name).mkdir()
+        texts = [' '.join(sentence(letters) for _ in range(4)) for _ in range(90)]
+        paragraphs = [{'context': text, 'qas': [{'id': text, 'question': f'where is {text[:2]}?', 'answers': [
+            {'text': text.split()[0], 'answer_start': 0}]}]} for text in texts]
+        (folder / name / 'train.json').write_text(json.dumps({'data': [{'paragraphs': paragraphs}]}))
     for name, axis in (('shapes', 0), ('bars', 1)):
         for i in range(90):
             pixels = rng.integers(0, 100, (16, 16), np.uint8)
@@ -160,6 +171,8 @@ def short(recipe):
         values['image_size'] = 16
     if recipe.values().get('vocabulary_size'):
         values['vocabulary_size'] = 300
+    if recipe.model.kind == 'bert':
+        values |= TOKENS[recipe.data.kind] | {'size': 'tiny'}
     return recipe.replace(**values)
 
 

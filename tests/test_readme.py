@@ -23,7 +23,7 @@ def test_ci_runs_the_first_two_blocks():
     (_, install), (_, test) = blocks('README.md')[:2]
     assert 'block 1' in ci and 'block 2' in ci
     assert 'pip install' in install and 'python train.py --model=cnn' in install
-    assert 'pytest\n' in test and 'pytest -m slow -n 3 --dist=loadfile\n' in test
+    assert 'pytest -n 2 --dist=loadfile\n' in test and 'pytest -m slow -n 3 --dist=loadfile\n' in test
 
 
 def test_the_readme_is_short():

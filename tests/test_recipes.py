@@ -28,12 +28,14 @@ COMMANDS = {
     '--model=lstm --dataset=imdb': 'lstm_imdb',
     '--model=transformer --task=classification --dataset=sst2': 'transformer_sst2',
     '--model=bert --task=masked_lm': 'bert_mlm_pydoc', '--recipe=bert_sst2': 'bert_sst2',
+    '--recipe=bert_squad': 'bert_squad',
     '--model=resnet --dataset=digits': 'resnet_fashion_mnist',
     '--model=resnet --dataset=files/PATH': 'resnet_fashion_mnist',
     '--model=airbench': 'airbench_cifar10', '--model=centernet --dataset=digit_scenes': 'detector_fashion_scenes',
     '--model=unet --dataset=digit_scenes': 'unet_fashion_scenes',
     '--recipe=detector_bccd --dataset=files/PATH': 'detector_bccd',
     '--recipe=unet_camvid --dataset=files/PATH': 'unet_camvid',
+    '--recipe=bert_squad --dataset=files/PATH': 'bert_squad',
     '--model=cnn --dataset=files/PATH': 'cnn_digits', '--recipe=lstm_sst2 --dataset=files/PATH': 'lstm_sst2',
     '--model=transformer --dataset=files/PATH': 'transformer_number_words'}
 OWN = '''from settings import CNN, Classification, Images, Recipe, Training

@@ -132,7 +132,9 @@ def another(f, value):
         return next(one for one in legal if one != value)
     if f.type is float:
         return 0.5 if value != 0.5 else 0.25
-    return {bool: lambda: not value, int: lambda: value + 1, str: lambda: 'sgd' if value != 'sgd' else 'adam'}[f.type]()
+    changed = {bool: lambda: not value, int: lambda: f.metadata['bounds']['least'] if value is None else value + 1,
+               str: lambda: 'sgd' if value != 'sgd' else 'adam'}
+    return changed[f.type]()
 
 
 @pytest.mark.parametrize('name', recipes.NAMES)
@@ -177,8 +179,9 @@ def test_differences_name_what_only_one_has():
 
 
 def test_homes_are_where_a_field_exists():
-    assert homes()['dropout'] == ['model lstm', 'model transformer']
-    assert homes()['label_smoothing'] == ['task classification', 'task segmentation', 'task translation']
+    assert homes()['dropout'] == ['model lstm', 'model transformer', 'model bert']
+    assert homes()['label_smoothing'] == [f'task {name}' for name in ('classification', 'segmentation', 'masked_lm',
+                                                                      'translation')]
     assert homes()['seed'] == ['training']
 
 
@@ -188,7 +191,7 @@ def test_the_datasets_of_the_list_are_those_that_can_be_opened():
 
 
 SIZES = {'input_shape', 'outputs', 'box_classes', 'pixel_classes', 'source_vocabulary_size', 'target_vocabulary_size',
-         'vocabulary_size', 'length'}
+         'vocabulary_size', 'length', 'predictions', 'spans'}
 
 
 @pytest.mark.parametrize('kind', SECTIONS['model'])

@@ -40,6 +40,7 @@ CASES = {name: {'model': name} for name in models.MODELS} | {
     'airbench': {'model': 'airbench', 'dataset': 'digits', 'image_size': 16, 'width': 4, 'batch_size': 16},
     'centernet': {'model': 'centernet', **SCENES}, 'unet': {'model': 'unet', **SCENES},
     'deeplab': {'model': 'deeplab', 'size': '18', 'image_size': 64, **SCENES},
+    'bert': {'model': 'bert', 'batch_size': 16},
     '2 hosts': {'model': 'mlp', 'hosts': 2},
     '2 hosts of a pod, clip, decay, average': {'model': 'lstm', 'hosts': 2, 'cores': 16, 'batch_size': 64,
                                                'clip_norm': 1., 'weight_decay': 0.1, 'optimizer': 'adamw', 'ema': 0.9},

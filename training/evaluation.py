@@ -125,8 +125,9 @@ def collect(results, task, source):
         if tf.nest.flatten(here):
             answers.append(here)
     values = task.results(sums)
-    if answers:      # the last batch is padded
-        whole = tf.nest.map_structure(lambda *parts: np.concatenate(parts)[:source.num_examples], *answers)
+    if answers:      # the last batch is padded; a task may make several rows of an example
+        rows = int(sums['count'][0]) if 'count' in sums else source.num_examples
+        whole = tf.nest.map_structure(lambda *parts: np.concatenate(parts)[:rows], *answers)
         values |= task.compare(whole, source)
     return values
 

@@ -1,5 +1,7 @@
 """Texts by class, as files and as lines; one clear line for each thing that can be wrong with them."""
 
+import csv
+import json
 import os
 
 import numpy as np
@@ -32,8 +34,24 @@ def examples_of(dataset, split):
     return [(names[label], text.decode()) for label, text in zip(examples['label'].numpy(), examples['text'].numpy())]
 
 
-@pytest.mark.parametrize('write', [lambda folder, split, examples: write_table(folder / f'{split}.tsv', examples),
-                                   lambda folder, split, examples: write_files(folder / split, examples)])
+def write_csv(path, examples):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open('w', encoding='utf-8-sig', newline='') as file:
+        rows = csv.writer(file)
+        rows.writerow(['id', 'text', 'label'])
+        rows.writerows([number, f' {text}\n', label] for number, (label, text) in enumerate(examples))
+
+
+def write_json_lines(path, examples):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(''.join(f'{json.dumps({"text": text, "label": label})}\n\n' for label, text in examples))
+
+
+@pytest.mark.parametrize('write', [
+    lambda folder, split, examples: write_table(folder / f'{split}.tsv', examples),
+    lambda folder, split, examples: write_csv(folder / f'{split}.csv', examples),
+    lambda folder, split, examples: write_json_lines(folder / f'{split}.jsonl', examples),
+    lambda folder, split, examples: write_files(folder / split, examples)], ids=['tsv', 'csv', 'jsonl', 'files'])
 def test_own_splits(tmp_path, write):
     parts = {'train': TEXTS[:70], 'validation': TEXTS[70:80], 'test': TEXTS[80:]}
     for split, examples in parts.items():
@@ -131,3 +149,21 @@ def test_word_dropout_takes_words_of_training_texts_only(tmp_path):
     assert abs((dropped != kept)[words].mean() - 0.4) < 0.1
     np.testing.assert_array_equal(mask, kept != special.pad)
     np.testing.assert_array_equal(task.batch(rows, Draws(0))[0]['ids'], kept)
+
+
+@pytest.mark.parametrize('file, content, parts', [
+    ('train.csv', b'label;text\na;b\n', ['columns label and text', 'label;text']),
+    ('train.csv', b'', ['columns label and text', 'nothing']),
+    ('train.csv', b'label,text\na,b\nc\n', ['label and a text', 'line 3']),
+    ('train.csv', b'label,text\na,\xff\n', ['CSV in UTF-8']),
+    ('train.jsonl', b'{"label": "a", "text": "b"}\n{"label": "a"}\n', ['line 2', '"label": "a"']),
+    ('texts.jsonl', b'{"label": "a", "text": 3}\n', ['line 1']),
+    ('texts.jsonl', b'a b\n', ['line 1', 'a b']),
+    ('test.csv', b'label,text\na,b\n', ['must hold train.csv or texts.csv']),
+])
+def test_a_broken_table_is_one_line(tmp_path, file, content, parts):
+    (tmp_path / file).write_bytes(content)
+    with pytest.raises(UserError) as error:
+        open_dataset(f'files/{tmp_path}')
+    message = str(error.value)
+    assert '\n' not in message and all(part in message for part in ['`dataset`', str(tmp_path), *parts])

@@ -105,10 +105,20 @@ def audit(found):
     return sorted(without_kernel(found) - set(ON_HOST)) + sorted(REFUSED & {operation for operation, _ in found})
 
 
+def tier(name):
+    """The slow tier has the first recipe of each model of a size and task: the others have the same operations."""
+    kinds = {}
+    for other in recipes.NAMES:
+        recipe = recipes.load(other)[1]
+        size = recipe.values().get('size')
+        kinds.setdefault((recipe.model.kind, recipe.task.kind, size, getattr(recipe.data, 'packing', False)), other)
+    return () if name in QUICK else pytest.mark.slow if name in kinds.values() else pytest.mark.results
+
+
 def recipes_and_precisions():
     for name in recipes.NAMES:
         for precision in ('float32', 'bfloat16'):
-            yield pytest.param(name, precision, marks=() if name in QUICK else pytest.mark.slow)
+            yield pytest.param(name, precision, marks=tier(name))
 
 
 @pytest.mark.parametrize('name, precision', list(recipes_and_precisions()))
@@ -143,8 +153,7 @@ NOT_COMPILED = {'cnn': 'max-pooling', 'lstm': 'cuDNN kernel of LSTM', 'resnet_im
                 **dict.fromkeys(('airbench', 'centernet', 'detector', 'unet', 'deeplab'), 'max-pooling')}
 
 
-@pytest.mark.parametrize('name', [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
-                                  for name in recipes.NAMES])
+@pytest.mark.parametrize('name', [pytest.param(name, marks=tier(name)) for name in recipes.NAMES])
 def test_xla_is_given_no_scatter_for_a_gpu(name):
     """Under determinism each one becomes a sort, or a loop over its rows."""
     trainer, batches = opened(name)

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 import models
-from data.dataset import Boxes, Image, Label, Mask, Number, Text, Vector
+from data.dataset import Answers, Boxes, Image, Label, Mask, Number, Offsets, Text, Vector
 from data.source import Tensors
 from data.tokenizers.wordpiece import SPECIAL, WordPieceTokenizer
 from data.tokenizers.words import CharacterTokenizer, WordTokenizer
@@ -87,12 +87,21 @@ def pieces():
     return one_source(Tensors(text=TEXTS, label=LABELS), text=Text('', tokenizer, 12), label=NAMES)
 
 
+def questions():
+    contexts = np.array([f'{text} {text[::-1]}' for text in TEXTS], object)
+    answers = np.array([[text[2:3]] for text in contexts], object)         # the second of their letters
+    text = pieces().fields['text']
+    return one_source(Tensors(question=TEXTS, context=contexts, answers=answers, starts=np.full((12, 1), 2)),
+                      question=text, context=text, answers=Answers(1), starts=Offsets(1))
+
+
 def pairs():
     targets = np.array([text.replace(' ', '')[::-1] for text in TEXTS], object)
     return one_source(Tensors(source=TEXTS, target=targets), source=Text('', WordTokenizer('pqrstuv'), 9),
                       target=Text('', CharacterTokenizer('pqrstuv'), 9))
 
 
+BERT = {'num_layers': 1, 'd_model': 16, 'd_ff': 32, 'heads': 2}
 # name -> (task's name, data set, fields of the section of data, of the task's section, model, its options)
 LISTED = {
     'images': ('classification', images, {'augment': 'flip_shift'}, {'label_smoothing': 0.1}, 'mlp', {}),
@@ -101,8 +110,10 @@ LISTED = {
                      'mlp', {}),
     'texts, lstm': ('classification', texts, {'word_dropout': 0.3}, {}, 'lstm', {'units': 8, 'bidirectional': True}),
     'texts, transformer': ('classification', texts, {}, {'label_smoothing': 0.1}, 'transformer', {}),
-    'texts, bert': ('classification', pieces, {'word_dropout': 0.3}, {}, 'bert', {}),
-    'hidden words': ('masked_lm', pieces, {}, {'label_smoothing': 0.1}, 'bert', {}),
+    'texts, bert': ('classification', pieces, {'word_dropout': 0.3}, {}, 'bert', BERT),
+    'hidden words': ('masked_lm', pieces, {}, {'label_smoothing': 0.1}, 'bert', BERT),
+    'questions': ('question_answering', questions, {'max_length': 48, 'question_length': 12, 'stride': 20}, {}, 'bert',
+                  BERT),
     'boxes': ('detection', boxed, {'augment': 'flip,color_jitter'}, {'min_score': 0.2}, 'centernet', {'width': 8}),
     'boxes of files': ('detection', boxed_files, {'image_size': 32, 'augment': 'crop'}, {'min_score': 0.2},
                        'centernet', {'width': 8}),

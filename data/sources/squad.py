@@ -1,0 +1,87 @@
+"""Questions about texts, in the JSON of SQuAD 1.1 (arXiv:1606.05250): the answer is a part of the text.
+
+    FOLDER/SPLIT.json
+
+{"data": [{"paragraphs": [{"context": ..., "qas": [{"id", "question", "answers": [{"text", "answer_start"}]}]}]}]}
+`answer_start` counts characters. Questions of one text stay together: a split that is not there is a tenth of train's
+texts.
+"""
+
+import json
+
+import numpy as np
+
+from data.dataset import Answers, Dataset, Offsets, Text
+from data.source import Tensors, split_of
+from data.sources.folders import HELD_OUT, check_regular, own_splits, three_splits
+from errors import UserError
+
+NOWHERE = -1
+LOOKED_AT = 4096        # bytes
+
+
+def holds_squad(folder):
+    return any(path is not None and path.is_file() and _begins_so(path)
+               for path in own_splits(folder, '.json').values())
+
+
+def _begins_so(path):
+    with path.open('rb') as file:
+        return b'"paragraphs"' in file.read(LOOKED_AT)
+
+
+def open_squad(name, folder):
+    own = own_splits(folder, '.json')
+    train = own.pop('train')
+    if train is None:
+        raise UserError(f'`dataset` {folder} must hold train.json')
+    splits = three_splits({split: _read(path) if path else None for split, path in own.items()}, _read(train),
+                          lambda example: split_of(example[1], HELD_OUT))
+    most = max(len(texts) for examples in splits.values() for *_, texts, _ in examples)
+    sources = {split: _source(examples, most) for split, examples in splits.items()}
+    for split, examples in splits.items():
+        if not examples:
+            raise UserError(f'`dataset` {folder} has no question for the split {split}')
+    fields = {'question': Text('en'), 'context': Text('en'), 'answers': Answers(most), 'starts': Offsets(most)}
+    return Dataset(name, sources['train'], sources['validation'], sources['test'], fields=fields, origin=str(folder))
+
+
+def _read(path):
+    """[(question, context, [answers], [bytes at which they start])] of a file."""
+    check_regular(path)
+    try:
+        content = json.loads(path.read_bytes())
+        return [_example(path, paragraph['context'], qa) for article in content['data']
+                for paragraph in article['paragraphs'] for qa in paragraph['qas']]
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f'`dataset` {path} must be in the layout of SQuAD 1.1 ({type(error).__name__}: {error})'
+                        ) from None
+
+
+def _example(path, context, qa):
+    texts, starts = [], []
+    for answer in qa['answers']:
+        text, start = answer['text'], answer['answer_start']
+        if not text or context[start:start + len(text)] != text:
+            raise UserError(f'`dataset` {path}: question {qa["id"]} must have answers that stand in its context where '
+                            f'answer_start says. Received: {text!r} at {start}')
+        texts.append(text)
+        starts.append(len(context[:start].encode()))
+    if not texts:
+        raise UserError(f'`dataset` {path}: question {qa["id"]} must have an answer: SQuAD 2.0, with questions that '
+                        'have none, is not read')
+    return qa['question'].strip(), context, texts, starts
+
+
+def _source(examples, most):
+    questions, contexts, texts, starts = zip(*examples) if examples else ((), (), (), ())
+    answers = np.full((len(examples), most), b'', object)
+    places = np.full((len(examples), most), NOWHERE, np.int64)
+    for row, (some, where) in enumerate(zip(texts, starts)):
+        answers[row, :len(some)] = [text.encode() for text in some]
+        places[row, :len(where)] = where
+    return Tensors(question=_bytes(questions), context=_bytes(contexts), answers=answers, starts=places)
+
+
+def _bytes(texts):
+    return np.array([text.encode() for text in texts] or np.zeros(0), object)
