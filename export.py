@@ -27,7 +27,7 @@ def main():
     recipe, dataset, task, model, step = trained.load(args.workdir, args.checkpoint, args.data_dir)
     start = f'{args.output}: step {step} of {args.workdir}'
     if args.format == formats.HUGGING_FACE:
-        arrays = published.write(args.output, recipe, model, task.sizes, task.class_names)
+        arrays = published.write(args.output, recipe, model, task.sizes, task.class_names, task.tokenizer_files)
         print(f'{start} in Hugging Face\'s names, {arrays} arrays')
         return
     if module is None:

@@ -89,11 +89,12 @@ def find(recipe, shapes):
         raise UserError(f'`weights` must fit the model: {error}. {received}') from None
 
 
-def write(folder, recipe, model, sizes, class_names):
+def write(folder, recipe, model, sizes, class_names, tokenizer=None):
     """Writes a trained model as Hugging Face's library reads it. Returns the number of arrays.
 
     Args:
-        model: of the recipe. sizes: of its task. class_names: of its task, or ().
+        model: of the recipe. sizes: of its task. class_names: of its task, or (). tokenizer: {file name: bytes} of its
+            task; a BERT's files are written too.
 
     Raises:
         UserError: Hugging Face has no such model. RunError: the folder cannot be written; it is then what it was.
@@ -111,7 +112,8 @@ def write(folder, recipe, model, sizes, class_names):
     theirs |= {name: np.asarray(value) for name, value in module.counters(theirs).items()}
     files = {FILE: safetensors.numpy.save({name: np.asarray(array, order='C') for name, array in theirs.items()},
                                           {'format': 'pt'}),
-             **{name: (json.dumps(content, indent=2) + '\n').encode() for name, content in described.items()}}
+             **{name: (json.dumps(content, indent=2) + '\n').encode() for name, content in described.items()},
+             **{name: content for name, content in (tokenizer or {}).items() if name in TOKENIZER}}
     with whole_folder(folder, 'the model') as new:
         for name, content in files.items():
             write_atomically(new / name, content)

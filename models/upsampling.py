@@ -1,7 +1,6 @@
 """Bilinear enlargement by a whole factor, as products with two constant matrices."""
 
 import keras
-import numpy as np
 from keras import ops
 
 
@@ -19,7 +18,7 @@ class BilinearUpsampling(keras.layers.Layer):
 
     def call(self, x):
         _, height, width, channels = x.shape
-        rows, columns = (ops.convert_to_tensor(shares(side, self.factor), x.dtype) for side in (height, width))
+        rows, columns = (ops.cast(shares(side, self.factor), x.dtype) for side in (height, width))
         x = ops.matmul(rows, ops.reshape(x, (-1, height, width * channels)))             # [B, factor * H, W * C]
         return ops.matmul(columns, ops.reshape(x, (-1, height * self.factor, width, channels)))
 
@@ -33,5 +32,5 @@ class BilinearUpsampling(keras.layers.Layer):
 
 def shares(side, factor):
     """float32 [factor * side, side]: how much each pixel counts in each of the enlarged."""
-    middle = np.clip((np.arange(side * factor) + 0.5) / factor - 0.5, 0, side - 1)
-    return np.maximum(1 - np.abs(middle[:, None] - np.arange(side)), 0).astype(np.float32)
+    middle = ops.clip((ops.arange(side * factor, dtype='float32') + 0.5) / factor - 0.5, 0, side - 1)
+    return ops.maximum(1. - ops.abs(middle[:, None] - ops.arange(side, dtype='float32')), 0.)

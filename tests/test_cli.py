@@ -36,7 +36,7 @@ def run_bare(run_python, tmp_path_factory):
                                   'Received: --beam_size=7'),
     ('--model=mlp --dataset=diabetes --label_smoothing=0.3',
      '`label_smoothing` is no field of recipe mlp_diabetes; it is one of: task classification, task '
-     'segmentation, task translation. Received: --label_smoothing=0.3'),
+     'segmentation, task masked_lm, task translation. Received: --label_smoothing=0.3'),
     ('--model=cnn --dropout=0.1', '`dropout` is no field of recipe cnn_digits; it is one of: model lstm, model '
                                   'transformer, model bert. Received: --dropout=0.1'),
     ('--model=mlp --nopacking', '`packing` is no field of recipe mlp_digits; it is one of: data text_pairs. Received: '

@@ -3,7 +3,7 @@
     CONGRUENT_DATA=FOLDER pytest -m results
 
 What is reached is stored in benchmarks/results/runs/, and the tables of README.md and docs/results.md are written anew
-from there: half an hour.
+from there: one and a half hours.
 """
 
 import json
@@ -23,9 +23,10 @@ LEAST = {      # recipe -> (metric, at least, or for an error at most)
     'lstm_fashion_mnist': ('accuracy', 0.88), 'mlp_diabetes': ('mse', 0.56),
     'transformer_number_words': ('exact_match', 0.999), 'transformer_gettext_de': ('bleu', 36.),
     'lstm_sst2': ('accuracy', 0.81), 'transformer_sst2': ('accuracy', 0.80), 'lstm_trec': ('accuracy', 0.85),
-    'lstm_imdb': ('accuracy', 0.86)}
+    'lstm_imdb': ('accuracy', 0.86),
+    'detector_fashion_scenes': ('ap50', 0.94), 'detector_bccd': ('ap50', 0.85)}
 COUNT = {'digits': 360, 'diabetes': 88, 'fashion_mnist': 10_000, 'number_words': 10_000, 'sst2': 1821, 'trec': 500,
-         'imdb': 25_000}
+         'imdb': 25_000, 'fashion_scenes': 2_000, 'bccd': 72}
 
 
 @pytest.fixture(scope='module')
@@ -48,8 +49,9 @@ def test_a_recipe_reaches_its_figure(copy, name):
     assert results['eval'][metric] <= bound if metric == 'mse' else results['eval'][metric] >= bound
     # gettext/de: another machine has other messages
     assert results['eval']['count'] == (COUNT.get(dataset) or len(read_corpus('de')[0]['test']))
-    # A sentence's log-probability is a sum over tokens, tens in size: 1e-5 of it are its last float32 digits.
-    assert results['export_max_abs_diff'] < (1e-4 if metric == 'bleu' else 1e-5)
+    # A sentence's log-probability is a sum over tokens, tens in size: 1e-5 of it are its last float32 digits. Corners
+    # of boxes are hundreds of pixels.
+    assert results['export_max_abs_diff'] < {'bleu': 1e-4, 'ap50': 1e-3}.get(metric, 1e-5)
     collect.keep(copy / 'runs' / name)
     collect.write_pages()
 

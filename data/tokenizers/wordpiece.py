@@ -86,6 +86,11 @@ class WordPieceTokenizer(tf.Module):
         ids, _, _ = self.tokenize(strings)
         return self.special.around_and_pad(ids, length, strings.shape[0])
 
+    def decode(self, ids):
+        """int [B, T] -> string [B]: the tokens before the first end, with a space before each word."""
+        tokens = tf.gather(tf.constant(self.vocabulary), self.special.before_end(ids))
+        return tf.strings.regex_replace(tf.strings.reduce_join(tokens, axis=1, separator=' '), f' {CONTINUES}', '')
+
     def encode_masked(self, strings, length, mark):
         """`encode`, but that each `mark` in a text becomes the mask token."""
         parts = tf.strings.split(strings, mark)                                           # ragged [B, (parts)]

@@ -80,8 +80,8 @@ def test_a_given_tokeniser_is_used(tmp_path):
     again = task_of('translation', dataset, task.tokenizer_files, vocabulary_size=10 ** 6, max_length=20)
     assert again.tokenizer_files == task.tokenizer_files and again.sizes['target_vocabulary_size'] == 300
     assert again.source(tf.constant(['a'])).shape == (1, 20)
-    with pytest.raises(RunError, match='holds none of words.json, .*Found: vocab.txt'):
-        task_of('translation', dataset, {'vocab.txt': b'a'})
+    with pytest.raises(RunError, match='holds none of words.json, .*Found: words.txt'):
+        task_of('translation', dataset, {'words.txt': b'a'})
 
 
 def test_lines(tmp_path):

@@ -90,6 +90,7 @@ def test_ids_stand_between_the_ends_and_padding():
     assert encoded == [[start, 5, 6, 7, end, pad], [start, 5, end, pad, pad, pad], [start, unknown, end, pad, pad, pad],
                        [start, end, pad, pad, pad, pad], [start, 7, 7, 7, 7, end]]
     assert tokenizer.pieces([5, 6]) == ['a', '##b']
+    assert tokenizer.decode(tf.constant(encoded)).numpy().tolist() == [b'ab c', b'a', b'[UNK]', b'', b'c c c c']
 
 
 def test_a_special_token_that_is_typed_is_text():

@@ -58,3 +58,62 @@ def test_weights_that_do_not_fit_are_one_line_and_leave_no_folder(run_python, fo
     assert done.stderr.startswith('error: `weights` must fit the model: layer1.2.bn1.bias, layer1.2.bn1.running_mean, '
                                   'layer1.2.bn1.running_var and 77 more are not there. Received: weights=')
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_a_bert_goes_from_task_to_task_by_either_folder(run_python, tmp_path):
+    """Sizes and words come with the weights: from the folder of a run, and from one in Hugging Face's layout."""
+    rng, folder = np.random.default_rng(0), tmp_path / 'moods'
+    folder.mkdir()
+    for split in ('train', 'validation', 'test'):
+        lines = (f'{mood}\t{" ".join(rng.choice(["it", "was", "so", "very"], 4))} {mood}'
+                 for mood in rng.choice(['dull', 'good'], 40))
+        (folder / f'{split}.tsv').write_text('\n'.join(lines) + '\n')
+    few = ['--batch_size=8', '--steps=3', '--warmup_steps=1', '--noexport', '--max_length=12',
+           f'--dataset=files/{folder}']
+    run_python('train.py', '--recipe=bert_mlm_pydoc', *few, '--vocabulary_size=40', '--size=mini', '--heads=2',
+               '--positions=20', '--activation=gelu_tanh', f'--workdir={tmp_path / "hidden"}')
+    run_python('export.py', f'--workdir={tmp_path / "hidden"}', '--format=huggingface',
+               f'--output={tmp_path / "there"}')
+    words, there = (tmp_path / name / 'vocab.txt' for name in ('hidden/tokenizer', 'there'))
+    assert there.read_bytes() == words.read_bytes()
+    start, metadata = Checkpoints(tmp_path / 'hidden' / 'checkpoints').newest()
+    for name, weights in (('run', 'hidden'), ('folder', 'there')):
+        tuned = [*few, f'--weights={tmp_path / weights}', f'--workdir={tmp_path / name}']
+        done = run_python('train.py', '--recipe=bert_sst2', *tuned, '--learning_rate=1e-30', '--weight_decay=0')
+        line = next(line for line in done.stdout.splitlines() if line.startswith('weights'))
+        assert line.endswith('head_pooler/bias, head_pooler/kernel, logits/bias and 1 more of the seed, since they are '
+                             'not there in this shape')
+        recipe, _, _, model, _ = load(tmp_path / name)
+        assert recipe.model.positions == 20 and recipe.model.activation == 'gelu_tanh'
+        for variable in model.weights:
+            if not variable.path.startswith(('head_', 'logits')):
+                np.testing.assert_array_equal(variable, start[f'model/{variable.path}'], err_msg=variable.path)
+        again = run_python('train.py', '--recipe=bert_sst2', *tuned, '--learning_rate=1e-30', '--weight_decay=0')
+        assert 'nothing to do' in again.stdout
+        wrong = run_python('train.py', '--recipe=bert_sst2', *tuned[:-1], '--num_layers=3',
+                           f'--workdir={tmp_path / "no"}', check=False)
+        assert wrong.returncode == 2 and len(wrong.stderr.splitlines()) == 1 and not (tmp_path / 'no').exists()
+
+
+@pytest.mark.slow
+def test_an_answer_is_looked_for_in_a_file(run_python, tmp_path):
+    paragraphs = [{'context': f'the {word} is here', 'qas': [{'id': word, 'question': 'what is here?', 'answers': [
+        {'text': word, 'answer_start': 4}]}]} for word in ('cat', 'dog', 'hat', 'bat', 'log', 'cog', 'hut', 'but')]
+    for split in ('train', 'validation', 'test'):
+        (tmp_path / f'{split}.json').write_text(json.dumps({'data': [{'paragraphs': paragraphs}]}))
+    run_python('train.py', '--recipe=bert_squad', f'--dataset=files/{tmp_path}', '--batch_size=8', '--steps=60',
+               '--warmup_steps=5', '--max_length=24', '--question_length=8', '--stride=5', '--learning_rate=1e-3',
+               '--num_layers=1', '--d_model=32', '--d_ff=32', '--heads=2', f'--workdir={tmp_path / "run"}')
+    assert json.loads((tmp_path / 'run' / 'results.json').read_text())['eval']['count'] == 8
+    (tmp_path / 'text.txt').write_text('the dog is here')
+    done = run_python('predict.py', f'--workdir={tmp_path / "run"}', '--question=what is here?', '--json',
+                      f'--context={tmp_path / "text.txt"}')
+    answer = json.loads(done.stdout)
+    assert answer['question'] == 'what is here?' and 'the dog is here'[answer['start']:answer['end']] == answer['text']
+    assert answer['text'] == 'dog'
+    absent = f'--context={tmp_path / "absent"}'
+    for flags, message in (([absent, '--question=a'], '`context` must be a file that can be'),
+                           (['--question=a'], '`context`'), (['--text=a'], '`text`')):
+        wrong = run_python('predict.py', f'--workdir={tmp_path / "run"}', *flags, check=False)
+        assert wrong.returncode == 2 and message in wrong.stderr and len(wrong.stderr.splitlines()) == 1
