@@ -98,6 +98,9 @@ class QuestionAnswering(Task):
     def answers(self, model, x):
         return self.find(model(x, training=False), x)
 
+    def rows_of(self, source):
+        return self.rows(source).num_examples
+
     def compare(self, answers, source):
         rows = self.rows(source)
         best = rows.best(answers['total'])                                               # a row per question

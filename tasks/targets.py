@@ -73,9 +73,19 @@ def focal_loss(logits, heat, ignored):
     |heat - p|^2 times the cross-entropy of heat and p. CenterNet's own (arXiv:1904.07850, equation 1) asks for a high
     score at the one cell of a centre only, and learns more slowly: docs/vision.md.
     """
-    logits = tf.cast(logits, tf.float32)
-    loss = tf.nn.sigmoid_cross_entropy_with_logits(heat, logits) * tf.square(heat - tf.sigmoid(logits))
+    loss = _quality(tf.cast(logits, tf.float32), heat)
     return tf.reduce_sum(tf.where(ignored[..., None], 0., loss), axis=[1, 2, 3])
+
+
+@tf.custom_gradient
+def _quality(logits, heat):
+    """float32, twice -> float32. One gradient, and not a sum of five, which TensorFlow may add in any order."""
+    p = tf.sigmoid(logits)
+    far, entropy = heat - p, tf.nn.softplus(logits) - heat * logits
+
+    def gradient(upstream):
+        return upstream * -far * (2. * p * (1. - p) * entropy + tf.square(far)), None
+    return tf.square(far) * entropy, gradient
 
 
 def box_loss(distances, boxes, owner, share, stride):

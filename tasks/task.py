@@ -103,6 +103,10 @@ class Task:
         """What is compared as a whole: tensors [B, ...] of static shapes and any numeric type, or () for none."""
         return ()
 
+    def rows_of(self, source):
+        """How many rows an evaluation has of a source."""
+        return source.num_examples
+
     def compare(self, answers, source):
         """The answers to all rows of a source, arrays [N, ...] in order, on the host -> {metric: value}.
 

@@ -57,7 +57,8 @@ def meaning(recipe, field):
     section = recipe.fields()[field][0]
     shared = field in Residual.__dataclass_fields__ and isinstance(recipe.model, Residual)
     kinds = {'model': ('residual' if shared else recipe.model.kind,), 'data': (recipe.data.kind, recipe.task.kind),
-             'task': (recipe.data.kind, recipe.task.kind), 'training': (recipe.data.kind,)}
+             'task': (recipe.data.kind, recipe.task.kind),
+             'training': ('texts' if recipe.data.kind == 'questions' else recipe.data.kind,)}
     return field, section, *kinds[section]
 
 

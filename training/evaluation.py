@@ -126,7 +126,7 @@ def collect(results, task, source):
             answers.append(here)
     values = task.results(sums)
     if answers:      # the last batch is padded; a task may make several rows of an example
-        rows = int(sums['count'][0]) if 'count' in sums else source.num_examples
+        rows = task.rows_of(source)
         whole = tf.nest.map_structure(lambda *parts: np.concatenate(parts)[:rows], *answers)
         values |= task.compare(whole, source)
     return values

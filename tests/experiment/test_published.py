@@ -114,6 +114,6 @@ def test_an_answer_is_looked_for_in_a_file(run_python, tmp_path):
     assert answer['text'] == 'dog'
     absent = f'--context={tmp_path / "absent"}'
     for flags, message in (([absent, '--question=a'], '`context` must be a file that can be'),
-                           (['--question=a'], '`context`'), (['--text=a'], '`text`')):
+                           (['--question=a'], '`--context` is required'), (['--text=a'], '`text`')):
         wrong = run_python('predict.py', f'--workdir={tmp_path / "run"}', *flags, check=False)
         assert wrong.returncode == 2 and message in wrong.stderr and len(wrong.stderr.splitlines()) == 1

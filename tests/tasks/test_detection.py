@@ -104,6 +104,19 @@ def test_the_loss_of_the_boxes_is_torchvisions():
     np.testing.assert_allclose(1. - targets._giou(tf.constant(a), tf.constant(b)), expected, atol=1e-5)
 
 
+def test_the_gradient_of_the_centres_is_that_of_the_formula():
+    random = np.random.RandomState(0)
+    logits = tf.constant(random.randn(2, 5, 5, 3) * 6, tf.float32)
+    heat = tf.constant(np.where(random.rand(2, 5, 5, 3) < 0.3, random.rand(2, 5, 5, 3), 0.), tf.float32)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(logits)
+        ours = tf.reduce_sum(targets.focal_loss(logits, heat, tf.zeros([2, 5, 5], tf.bool)))
+        p = tf.sigmoid(logits)
+        formula = tf.reduce_sum(tf.nn.sigmoid_cross_entropy_with_logits(heat, logits) * tf.square(heat - p))
+    np.testing.assert_allclose(ours, formula, rtol=1e-5)
+    np.testing.assert_allclose(tape.gradient(ours, logits), tape.gradient(formula, logits), atol=1e-5)
+
+
 def test_an_ignored_object_is_neither_asked_for_nor_punished():
     rows = padded([(0, 0, 32, 32, 0, 1)])
     heat, _, share, ignored = targets.of_boxes(tf.constant(rows), CELLS, CELLS, CLASSES, STRIDE)
