@@ -63,6 +63,8 @@ def main():
 
 def _read(path):
     try:
+        if pathlib.Path(path).exists() and not pathlib.Path(path).is_file():      # a pipe may never end
+            raise UserError(f'`context` must be a regular file. Received: context={path!r}')
         return pathlib.Path(path).read_bytes()
     except OSError as error:
         raise UserError(f'`context` must be a file that can be read ({error.strerror}). '

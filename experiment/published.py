@@ -18,8 +18,6 @@ DTYPES = {'F64': '<f8', 'F32': '<f4', 'F16': '<f2', 'I64': '<i8', 'I32': '<i4', 
           'BOOL': '?'}
 DESCRIPTIONS = ('config.json', 'preprocessor_config.json')
 TOKENIZER = ('vocab.txt', 'tokenizer_config.json')
-SIZE_DECIDES = ('num_layers', 'd_model', 'd_ff', 'heads')      # fields of a model that has a size
-OPEN = ('size', *SIZE_DECIDES, 'positions', 'activation', 'norm_epsilon')      # where None leaves them to `weights`
 
 
 def is_published(path):
@@ -34,20 +32,16 @@ def is_published(path):
 
 
 def options(recipe):
-    """{field: value} that config.json beside the weights decides, of the fields for which the recipe has None.
+    """{field: value} of the model that config.json beside the weights describes; {} without such a file.
 
     Raises:
         UserError: there is no such model here.
     """
-    module, values, path = _module(recipe.model.kind), recipe.model.values(), pathlib.Path(recipe.model.weights)
-    if None not in values.values() or not hasattr(module, 'options') or not (path / 'config.json').is_file():
-        return {}
+    file = pathlib.Path(recipe.model.weights) / 'config.json'
     try:
-        found = module.options(_json(path / 'config.json'))
+        return _module(recipe.model.kind).options(_json(file)) if file.is_file() else {}
     except ValueError as error:
         raise UserError(f'`weights` must fit the model: {error}. Received: weights={recipe.model.weights!r}') from None
-    decided = SIZE_DECIDES if values['size'] is not None else ()
-    return {name: value for name, value in found.items() if values[name] is None and name not in decided}
 
 
 def tokenizer(recipe):

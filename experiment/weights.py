@@ -98,14 +98,13 @@ def described(recipe, workdir):
     Raises:
         UserError: they are of a model that is not here.
     """
-    if workdir.begun or not recipe.model.weights:
+    model = recipe.model
+    left = [name for name in model.left_open if getattr(model, name) is None
+            and not (model.size and name in model.by_size)]
+    if workdir.begun or not model.weights or not left:
         return recipe
-    if published.is_published(recipe.model.weights):
-        return recipe.replace(**published.options(recipe))
-    theirs, values = _run(recipe)[1].model.values(), recipe.model.values()
-    decided = () if values.get('size') is None else published.SIZE_DECIDES
-    return recipe.replace(**{name: theirs[name] for name in published.OPEN if name in values and values[name] is None
-                             and name not in decided and theirs[name] is not None})
+    theirs = (published.options(recipe) if published.is_published(model.weights) else _run(recipe)[1].model.values())
+    return recipe.replace(**{name: theirs[name] for name in left if theirs.get(name) is not None})
 
 
 def tokenizer(recipe, workdir):

@@ -7,10 +7,15 @@ from settings.fields import Section, field
 
 @dataclass(frozen=True)
 class Model(Section):
+    """Attributes:
+        left_open: fields that `weights` decide where they are None. by_size: those of them that a size decides.
+    """
     weights: str = field('', 'Folder of a run of the same model, from whose newest weights this run starts; for '
                              'resnet and what is built on it also a folder of Hugging Face\'s, torchvision\'s or '
                              'timm\'s weights of a ResNet; for bert, of Hugging Face\'s. Without it, the seed decides '
                              'them.')
+
+    left_open, by_size = (), ()
 
     def options(self):
         """{name: value} of what the function is given besides the task's sizes: what differs from its defaults."""
@@ -95,6 +100,8 @@ class Transformer(Model):
 @dataclass(frozen=True)
 class Bert(Model):
     kind = 'bert'
+    by_size = 'num_layers', 'd_model', 'd_ff', 'heads'
+    left_open = 'size', *by_size, 'positions', 'activation', 'norm_epsilon'
     size: str = field(None, 'Row of the size table. Without it, the size of published `weights`, else tiny.',
                       choices=('tiny', 'mini', 'small', 'medium', 'minilm', 'base', 'large'))
     num_layers: int = field(None, 'Number of layers. Without it, that of the size.', least=1, most=1024)

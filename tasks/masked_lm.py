@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from data.dataset import Text
 from data.inputs.text import text_inputs
+from data.tokenizers.wordpiece import MASK
 from draws import Draws
 from errors import UserError
 from tasks.task import SHOWN, Task, ask_texts, cross_entropy, weighted
@@ -16,7 +17,6 @@ from tasks.task import SHOWN, Task, ask_texts, cross_entropy, weighted
 SHARE = 0.15                    # of a text's tokens that are guessed
 AS_MASK, AS_RANDOM = 0.8, 0.1   # shares of those that are seen as [MASK], and as any word; the rest is seen as it is
 BEST = 5                        # guesses that are served
-MASK = '[MASK]'
 
 
 class MaskedLM(Task):

@@ -11,6 +11,7 @@ from data.dataset import Answers, Offsets, Text
 from data.inputs.text import text_inputs
 from data.inputs.windows import Windows, covering
 from data.source import hash_arrays
+from data.tokenizers.special import valid_utf8
 from errors import UserError
 from tasks.scores.question_answering import scores
 from tasks.task import SHOWN, Task, ask_texts, cross_entropy, weighted
@@ -126,7 +127,7 @@ class QuestionAnswering(Task):
             return self.decode(model(x, training=False), x)
 
         def texts(questions, contexts):
-            contexts = tf.strings.unicode_transcode(contexts, 'UTF-8', 'UTF-8', errors='replace')
+            contexts = valid_utf8(contexts)
             windows = self.windows(questions, contexts)
             x = self._inputs(windows['ids'], windows['segments'])
             found = self.find(model(x, training=False), x)

@@ -58,8 +58,6 @@ def differences(one, many):
     """In units of a tensor's largest element, those of the state and the metrics of a run."""
     keys = [key for key in one if key in many]
     assert any(key.startswith('state/model/') for key in keys) and {k for k in one if 'state' in k} <= set(keys)
-    # A bias of the keys moves all logits of a query alike: its gradient is rounding, and what Adam makes of it.
-    keys = [key for key in keys if not key.endswith('self_attention/key/bias')]
     return [np.abs(one[key].astype('float64') - many[key]).max() / max(np.abs(one[key]).max(), 1e-3) for key in keys]
 
 

@@ -33,6 +33,7 @@ COMMANDS = {
     '--model=resnet --dataset=files/PATH': 'resnet_fashion_mnist',
     '--model=airbench': 'airbench_cifar10', '--model=centernet --dataset=digit_scenes': 'detector_fashion_scenes',
     '--model=unet --dataset=digit_scenes': 'unet_fashion_scenes',
+    '--model=centernet': 'detector_fashion_scenes', '--model=centernet --dataset=bccd': 'detector_bccd',
     '--recipe=detector_bccd --dataset=files/PATH': 'detector_bccd',
     '--recipe=unet_camvid --dataset=files/PATH': 'unet_camvid',
     '--recipe=bert_squad --dataset=files/PATH': 'bert_squad',

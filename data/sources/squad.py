@@ -13,7 +13,7 @@ import numpy as np
 
 from data.dataset import Answers, Dataset, Offsets, Text
 from data.source import Tensors, split_of
-from data.sources.folders import HELD_OUT, check_regular, own_splits, three_splits
+from data.sources.folders import HELD_OUT, check_not_empty, check_regular, own_splits, three_splits
 from errors import UserError
 
 NOWHERE = -1
@@ -37,11 +37,9 @@ def open_squad(name, folder):
         raise UserError(f'`dataset` {folder} must hold train.json')
     splits = three_splits({split: _read(path) if path else None for split, path in own.items()}, _read(train),
                           lambda example: split_of(example[1], HELD_OUT))
+    check_not_empty(folder, splits, 'questions')
     most = max(len(texts) for examples in splits.values() for *_, texts, _ in examples)
     sources = {split: _source(examples, most) for split, examples in splits.items()}
-    for split, examples in splits.items():
-        if not examples:
-            raise UserError(f'`dataset` {folder} has no question for the split {split}')
     fields = {'question': Text('en'), 'context': Text('en'), 'answers': Answers(most), 'starts': Offsets(most)}
     return Dataset(name, sources['train'], sources['validation'], sources['test'], fields=fields, origin=str(folder))
 
@@ -53,7 +51,9 @@ def _read(path):
         content = json.loads(path.read_bytes())
         return [_example(path, paragraph['context'], qa) for article in content['data']
                 for paragraph in article['paragraphs'] for qa in paragraph['qas']]
-    except (ValueError, TypeError, KeyError) as error:
+    except UserError:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f'`dataset` {path} must be in the layout of SQuAD 1.1 ({type(error).__name__}: {error})'
                         ) from None
 
@@ -74,7 +74,7 @@ def _example(path, context, qa):
 
 
 def _source(examples, most):
-    questions, contexts, texts, starts = zip(*examples) if examples else ((), (), (), ())
+    questions, contexts, texts, starts = zip(*examples)
     answers = np.full((len(examples), most), b'', object)
     places = np.full((len(examples), most), NOWHERE, np.int64)
     for row, (some, where) in enumerate(zip(texts, starts)):
@@ -84,4 +84,4 @@ def _source(examples, most):
 
 
 def _bytes(texts):
-    return np.array([text.encode() for text in texts] or np.zeros(0), object)
+    return np.array([text.encode() for text in texts], object)

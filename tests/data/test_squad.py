@@ -48,6 +48,8 @@ def test_all_questions_of_a_text_are_in_one_split(tmp_path):
 
 @pytest.mark.parametrize('content, parts', [
     ('{"data": [{"paragraphs": 3}]}', ['must be in the layout of SQuAD 1.1']),
+    ('{"data": [{"paragraphs": [{"context": "a", "qas": [{"id": 1, "question": null, "answers": [{"text": "a", '
+     '"answer_start": 0}]}]}]}]}', ['must be in the layout of SQuAD 1.1']),
     ('{"paragraphs": ', ['must be in the layout of SQuAD 1.1']),
     ([article(('a b', [('q', [('b', 0)])]))], ['question 0-0', 'answer_start', "'b' at 0"]),
     ([article(('a b', [('q', [('', 0)])]))], ['question 0-0', "'' at 0"]),
@@ -62,3 +64,4 @@ def test_a_broken_file_is_one_line(content, parts, tmp_path):
         data.open_dataset(f'files/{tmp_path}')
     message = str(error.value)
     assert '\n' not in message and all(part in message for part in ['`dataset`', str(tmp_path), *parts])
+    assert message.count('`dataset`') == 1

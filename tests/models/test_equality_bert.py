@@ -16,7 +16,8 @@ import tensorflow as tf
 import models
 from data.inputs.text import load_tokenizer
 from errors import UserError
-from experiment import published
+from experiment import published, weights
+from experiment.workdir import Workdir
 from models.bert_names import HUGGING_FACE, OLDER
 from settings import Bert, Classification, Recipe, Texts, Training
 
@@ -54,8 +55,7 @@ def recipe_of(folder, **given):
 
 def ours(folder, head, **given):
     """(model with the weights that a folder holds, recipe, paths of the seed)."""
-    recipe = recipe_of(folder, **given)
-    recipe = recipe.replace(**published.options(recipe))
+    recipe = weights.described(recipe_of(folder, **given), Workdir('unused'))
     keras.utils.set_random_seed(0)
     model = models.build('bert', {'vocabulary_size': VOCABULARY, 'length': LENGTH, **HEADS[head]},
                          **recipe.model.options())
@@ -155,7 +155,7 @@ def test_real_weights(tmp_path, measured):
     texts = ['The cat sat on the mat.', 'Unaffable naïve cafés, 价格: 5 €! ' * 9]
     ids = tokenizer.encode(tf.constant(texts), 32)
     sizes = {'vocabulary_size': tokenizer.vocabulary_size, 'length': 32, 'outputs': 2}
-    recipe = recipe.replace(**published.options(recipe))
+    recipe = weights.described(recipe, Workdir('unused'))
     model = models.build('bert', sizes, **recipe.model.options())
     arrays, of_the_seed, _ = published.find(recipe, {v.path: v.shape for v in model.weights})
     assert of_the_seed == ['logits/bias', 'logits/kernel'] and sum(a.size for a in arrays.values()) == 22_713_216

@@ -106,12 +106,14 @@ def audit(found):
 
 
 def tier(name):
-    """The slow tier has the first recipe of each model of a size and task: the others have the same operations."""
+    """The slow tier has the first recipe of those that differ in numbers and data alone, not in operations."""
     kinds = {}
     for other in recipes.NAMES:
         recipe = recipes.load(other)[1]
-        size = recipe.values().get('size')
-        kinds.setdefault((recipe.model.kind, recipe.task.kind, size, getattr(recipe.data, 'packing', False)), other)
+        model = {name: value for name, value in recipe.model.changed().items() if name != 'weights'}
+        kind = (recipe.data.kind, recipe.model.kind, recipe.task.kind, recipe.training.optimizer, *map(repr, (
+            model, recipe.task.changed(), sorted(recipe.training.changed()), getattr(recipe.data, 'packing', False))))
+        kinds.setdefault(kind, other)
     return () if name in QUICK else pytest.mark.slow if name in kinds.values() else pytest.mark.results
 
 

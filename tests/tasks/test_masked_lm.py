@@ -39,7 +39,7 @@ def batch(ids, step=0, first=0):
     return x['ids'].numpy(), x['positions'].numpy(), y.numpy(), weights.numpy()
 
 
-def test_a_sixth_of_the_words_is_guessed_and_at_least_one():
+def test_a_seventh_of_the_words_is_guessed_and_at_least_one():
     counts = [20, 13, 7, 6, 1, 0]
     ids = ids_of(counts)
     seen, positions, y, weights = batch(ids)
