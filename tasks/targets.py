@@ -79,8 +79,8 @@ def focal_loss(logits, heat, ignored):
 
 @tf.custom_gradient
 def _quality(logits, heat):
-    """float32, twice -> float32. One gradient: by the sum of five that TensorFlow derives, 1 and 2x2 devices differed in
-    last bits (E1)."""
+    """float32, twice -> float32. One gradient: by the sum of five that TensorFlow derives, 1 and 2x2 devices differed
+    in last bits (E1)."""
     p = tf.sigmoid(logits)
     far, entropy = heat - p, tf.nn.softplus(logits) - heat * logits
 
