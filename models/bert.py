@@ -163,7 +163,11 @@ class FirstToken(keras.layers.Layer):
 class AtPositions(keras.layers.Layer):
     """x [B, T, D], positions int32 [B, P] -> [B, P, D]."""
 
+    lookup = None      # set by training/lookups.py, as of TokenEmbedding
+
     def call(self, x, positions):
+        if self.lookup is not None:
+            return self.lookup(x, positions)
         return ops.take_along_axis(x, positions[..., None], axis=1)
 
 

@@ -1,6 +1,7 @@
 """Every model and task of the registry on PJRT devices, and by TensorFlow: python -m tests.pjrt_models OUT LAYOUT ...
 
-    LAYOUT    N devices of this process; 2x2: 2 workers of 2 devices each; or tensorflow: one device, by that runtime
+    LAYOUT    N devices of this process; 2x2: 2 workers of 2 devices each; or tensorflow: one device, by that runtime;
+              step:N: the small model of tests/distributed.py alone, for what models have in common
 
 Writes OUT/LAYOUT.npz; of several workers OUT/LAYOUT.WORKER.npz. One process runs all of its layouts, since to import
 TensorFlow and to trace takes longer than these runs.
@@ -63,15 +64,15 @@ def registered():
     others = {f'{form}, {model}': (FORMS[form][0], FORMS[form][1][0], {}, {}, model, NARROW.get(model, {}))
               for model, sizes in examples.CASES.values() for form in FORMS
               if sizes is examples.FORMS[form] and (model, form) not in listed}
-    return cases.CASES | others
+    return {name: case for name, case in cases.CASES.items() if name not in TWICE} | others
 
 
+TWICE = ('mixed images', 'boxes of files')      # the task and the model of another case
 CASES = registered()
 # Of these one layout is enough: the task and the model are those of another case, and micro-batches are tried too; or
 # the model is a ResNet with more layers.
 MORE = {'packed pairs': {'accumulate': 8}, 'images, lstm': {'accumulate': 8},
         **{name: {} for name, (*_, model, _) in CASES.items() if model in VISION}}
-# The small model of tests/distributed.py, for what models have in common.
 STEPS_ALONE = ('8 micro-batches', 'batch norm, a row that is not finite', 'float16, a row that is not finite')
 AT_TWO = ('adamw, clip, decay, ema, dropout, regulariser, uneven weights', 'bfloat16')
 HALVES = {}      # {case: arrays of the last layout by jax's runtime in the middle}: where TensorFlow goes on
@@ -133,10 +134,10 @@ def evaluated(trainer, task, source):
             **{f'answer/{i}': answer for i, answer in enumerate(answers)}}
 
 
-def run_all(layout, devices):
+def run_all(layout, devices, step_alone=False):
     """{'case|key': array} of a layout."""
     found = {}
-    for name in CASES:
+    for name in () if step_alone else CASES:
         if name not in MORE or layout in ('2', 'tensorflow'):
             found |= train(name, devices)
     for name in (*STEPS_ALONE, *AT_TWO):
@@ -161,14 +162,15 @@ def main(out, *layouts):
     for _, make, *_ in CASES.values():      # in one order, since they draw from one generator
         opened(make)
     all_devices = selection.select('cpu', 2 if 'x' in layouts[0] else 8, runtime='pjrt')
-    for layout in layouts:
+    for what in layouts:
+        layout = what.removeprefix('step:')
         if layout == 'tensorflow':      # last: then TensorFlow lowers no gradient of max-pooling any more
             randomness.make_deterministic('cpu')
             devices = selection.Devices('cpu', 'cpu', 'compared with', tf.distribute.get_strategy())
         else:
             devices = all_devices if 'x' in layout else part(all_devices, int(layout))
         worker = f'.{cluster.task()[1]}' if devices.workers > 1 else ''
-        np.savez(pathlib.Path(out) / f'{layout}{worker}.npz', **run_all(layout, devices))
+        np.savez(pathlib.Path(out) / f'{layout}{worker}.npz', **run_all(layout, devices, what != layout))
     all_devices.wait_for_all()
 
 

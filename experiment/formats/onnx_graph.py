@@ -2,10 +2,26 @@
 
 import logging
 
+import numpy as np
 import onnxruntime
 import tf2onnx
+from tf2onnx.handler import tf_op
 
 RUNTIME, OPSET = 'onnxruntime', 18      # the newest operators that tf2onnx 1.17 writes
+
+
+@tf_op('Erfc')
+class ComplementaryError:
+    """erfc(x) = 1 - erf(x), which TensorFlow's exact GELU is made of; ONNX has erf alone."""
+
+    @classmethod
+    def version_9(cls, ctx, node, **kwargs):
+        error = ctx.make_node('Erf', node.input, name=f'{node.name}/erf')
+        one = ctx.make_const(f'{node.name}/one', np.ones([], np.float32))
+        outputs, shapes, dtypes = node.output, node.output_shapes, node.output_dtypes
+        ctx.remove_node(node.name)
+        ctx.make_node('Sub', [one.output[0], error.output[0]], name=node.name, outputs=outputs, shapes=shapes,
+                      dtypes=dtypes)
 
 
 def write(plain, model, folder, quantize='none'):

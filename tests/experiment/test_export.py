@@ -25,7 +25,9 @@ def test_an_equal_saved_model_passes_by_both_loaders(name, tmp_path):
     keras.utils.set_random_seed(0)
     dataset, task, model = case(name)
     folder = export.export_saved_model(model, task, tmp_path / '1')
-    assert export.max_abs_difference(folder, model, task, examples_of(dataset)) <= 1e-5
+    # Boxes are in pixels: 32 to a side, of which float32's last digit is 4e-6.
+    bound = 3e-5 if 'boxes' in name else 1e-5
+    assert export.max_abs_difference(folder, model, task, examples_of(dataset)) <= bound
 
 
 @pytest.fixture(scope='module')

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 import models
+from models.bert import AtPositions
 from models.transformer_layers import TokenEmbedding
 from training import lookups
 
@@ -28,6 +29,20 @@ def test_the_gradient_of_an_embedding_is_the_same_product(precision):
     assert layer.lookup is lookups.lookup
     for ours, theirs in zip(outputs_and_gradient(layer), expected):
         np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+
+
+def test_the_gradient_of_a_choice_of_tokens_is_the_same_product():
+    """Also of one that is chosen twice."""
+    layer, x = AtPositions(), tf.random.stateless_uniform([2, 5, 4], [1, 2])
+    positions, found = np.array([[4, 0, 4], [1, 2, 3]], np.int32), []
+    for lookup in (None, lookups.lookup):
+        layer.lookup = lookup
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = tf.reduce_sum(layer(x, positions) * tf.reshape(tf.range(24.), [2, 3, 4]))
+        found.append((loss, tape.gradient(loss, x)))
+    for ours, theirs in zip(*found):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 @pytest.mark.parametrize('sizes, share', [
