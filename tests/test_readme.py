@@ -65,7 +65,10 @@ def test_a_row_shows_the_metrics_of_its_task(values, shown):
 def test_the_stored_runs_are_those_of_todays_recipes():
     for name, results in collect.stored().items():
         stored = Recipe.from_json(json.dumps(results['recipe']))      # a field that is newer has its default
-        assert stored == recipes.load(name)[1].resolved('cpu'), f'{name} must be run again'
+        recipe = recipes.load(name)[1]
+        if f'--weights={collect.WEIGHTS}' in collect.command(name):
+            recipe = recipe.replace(weights=collect.WEIGHTS)
+        assert stored == recipe.resolved('cpu'), f'{name} must be run again'
 
 
 def test_every_recipe_has_a_stored_run():
@@ -89,7 +92,7 @@ def test_the_table_of_programs_is_the_stored_one():
 
 def test_the_tables_of_images_are_the_stored_ones():
     stored = json.loads((ROOT / 'benchmarks' / 'results' / 'vision_cpu.json').read_text())
-    assert f'{vision.START}\n{vision.tables(stored)}\n{vision.END}\n' in TEXTS['speed.md']
+    assert f'<!-- vision -->\n{vision.tables(stored)}\n<!-- /vision -->\n' in TEXTS['speed.md']
 
 
 def test_the_table_of_gradients_on_a_gpu_is_the_stored_one():

@@ -25,8 +25,8 @@ from training.interrupt import FLAGS
 from training.loop import StepRunner
 
 # Data that every machine has, in place of what may be missing; of the same fields.
-DATA = {'sst2': 'moods', 'imdb': 'moods', 'trec': 'moods', 'squad': 'answers', 'gettext/de': 'pairs', 'fashion_mnist': 'digits',
-        'cifar10': 'digits', 'imagenet2012': 'digits', **dict.fromkeys(
+DATA = {'sst2': 'moods', 'imdb': 'moods', 'trec': 'moods', 'squad': 'answers', 'gettext/de': 'pairs',
+        'fashion_mnist': 'digits', 'cifar10': 'digits', 'imagenet2012': 'digits', **dict.fromkeys(
             ('fashion_scenes', 'bccd', 'camvid', 'coco/2017', 'oxford_iiit_pet'), 'digit_scenes')}
 QUICK = ('mlp_digits', 'mlp_diabetes', 'lstm_digits')
 # What a GPU does not compute, and why that costs nothing.
