@@ -226,7 +226,7 @@ def tables(record):
     """The tables of docs/speed.md."""
     return '\n\n'.join(
         contest.table(f'MiniLM, {what} of {record[name]["batch_size"]} texts of {record[name]["length"]} tokens',
-                      record[name], CONTENDERS)
+                      'texts', record[name], CONTENDERS)
         for name, what in (('training', 'fine-tuning step'), ('inference', 'inference')))
 
 

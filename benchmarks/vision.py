@@ -73,7 +73,7 @@ def tables(record):
     for name, what in (('training', 'training step'), ('inference', 'inference')):
         case = record[name]
         head = f'ResNet-{case["size"]}, {what} of {case["batch_size"]} images of {case["side"]}x{case["side"]}'
-        parts.append(contest.table(head, case, CONTENDERS))
+        parts.append(contest.table(head, 'images', case, CONTENDERS))
     counts = ', '.join(f'{found["count"]} of ResNet-{size} ({found["bytes"] / 1e6:.2f} MB)'
                        for size, found in record[COLLECTIVES].items())
     return '\n\n'.join([*parts, f'Collectives in a training step on each of 2 replicas: {counts}.'])

@@ -19,8 +19,7 @@ FIRST = {'mlp': 'mlp_digits', 'resnet': 'resnet_fashion_mnist', 'transformer': '
          'bert': 'bert_mlm_pydoc', 'centernet': 'detector_fashion_scenes', 'unet': 'unet_fashion_scenes'}
 # Recipes without a stored result: nobody has run them here.
 NOT_RUN = ('airbench_cifar10', 'bert_mlm_imdb', 'bert_mlm_pydoc', 'bert_squad', 'bert_sst2', 'bert_trec',
-           'centernet_coco', 'deeplab_pets', 'resnet_cifar10', 'resnet_fashion_mnist', 'resnet_imagenet',
-           'unet_camvid', 'unet_fashion_scenes')
+           'centernet_coco', 'deeplab_pets', 'resnet_cifar10', 'resnet_imagenet', 'unet_camvid', 'unet_fashion_scenes')
 
 
 def load(name):

@@ -64,10 +64,9 @@ def registered():
     others = {f'{form}, {model}': (FORMS[form][0], FORMS[form][1][0], {}, {}, model, NARROW.get(model, {}))
               for model, sizes in examples.CASES.values() for form in FORMS
               if sizes is examples.FORMS[form] and (model, form) not in listed}
-    return {name: case for name, case in cases.CASES.items() if name not in TWICE} | others
+    return {name: case for name, case in cases.CASES.items() if name not in cases.TWICE} | others
 
 
-TWICE = ('mixed images', 'boxes of files')      # the task and the model of another case
 CASES = registered()
 # Of these one layout is enough: the task and the model are those of another case, and micro-batches are tried too; or
 # the model is a ResNet with more layers.

@@ -2,7 +2,8 @@
 
 The runs are real ones of a few steps, on a few examples. A field is tried in the slow tier once for each thing that it
 may mean: one of a model with that model, one of a task or of data with the first recipe of both, and one of the
-training with the first recipe of the kind of data. All other pairs of a recipe and a field are of the tier `results`.
+training, which is the same for all, with the first recipe. All other pairs of a recipe and a field are of the tier
+`results`.
 """
 
 import contextlib
@@ -34,8 +35,9 @@ DATA = {**dict.fromkeys(('sst2', 'imdb', 'trec', 'pydoc'), 'moods'), 'squad': 'a
         **dict.fromkeys(('fashion_scenes', 'bccd', 'camvid', 'coco/2017', 'oxford_iiit_pet'), 'digit_scenes')}
 OTHER_DATA = {'images': 'bars', 'texts': 'moods2', 'vectors': 'digits', 'text_pairs': 'pairs2',
               'questions': 'answers2'}
-# Rows of few tokens, so that a BERT is fast; questions about texts of several windows.
-TOKENS = {'texts': {'max_length': 16}, 'questions': {'max_length': 32, 'question_length': 8, 'stride': 12}}
+# Rows of few tokens, so that a Transformer is fast; questions about texts of several windows.
+TOKENS = {'texts': {'max_length': 16}, 'text_pairs': {'max_length': 16, 'beam_size': 1},
+          'questions': {'max_length': 32, 'question_length': 8, 'stride': 12}}
 # Another value of a field that has neither choices nor two values.
 OTHER = {'batch_size': 4, 'steps': 5, 'epochs': 1., 'eval_every': 2, 'warmup_steps': 3, 'accumulate': 2, 'seed': 1,
          'optimizer': 'nadam', 'learning_rate': 1e-2, 'momentum': 0.5, 'beta_2': 0.9, 'epsilon': 1e-3,
@@ -57,8 +59,7 @@ def meaning(recipe, field):
     section = recipe.fields()[field][0]
     shared = field in Residual.__dataclass_fields__ and isinstance(recipe.model, Residual)
     kinds = {'model': ('residual' if shared else recipe.model.kind,), 'data': (recipe.data.kind, recipe.task.kind),
-             'task': (recipe.data.kind, recipe.task.kind),
-             'training': ('texts' if recipe.data.kind == 'questions' else recipe.data.kind,)}
+             'task': (recipe.data.kind, recipe.task.kind), 'training': ()}
     return field, section, *kinds[section]
 
 
@@ -167,13 +168,15 @@ def short(recipe):
     if recipe.training.average_last:
         values |= AVERAGED
     if values['dataset'] == 'digit_scenes':
-        values |= {'image_size': 32, 'width': 8}
+        values |= {'image_size': 32, 'width': 8, 'size': '18'}
     elif values['dataset'] == 'shapes' or recipe.values().get('image_size', 0) > 28:
         values['image_size'] = 16
     if recipe.values().get('vocabulary_size'):
         values['vocabulary_size'] = 300
     if recipe.model.kind == 'bert':
-        values |= TOKENS[recipe.data.kind] | {'size': 'tiny'}
+        values['size'] = 'tiny'
+    if recipe.model.kind in ('bert', 'transformer'):
+        values |= TOKENS[recipe.data.kind]
     return recipe.replace(**values)
 
 

@@ -199,12 +199,12 @@ def shown(workdir):
     return max(steps(workdir / 'tensorboard' / 'train').get('loss', [0]))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('flags', [
-    ['--model=cnn', '--steps=60', '--augment=flip_shift'],
-    ['--model=lstm', '--steps=60', '--accumulate=2'],
-    # Its own batch: an evaluation of 10,000 sentences in small ones takes minutes.
-    ['--model=transformer', '--steps=24', '--warmup_steps=5', '--ema=0.9']], ids=lambda f: f[0][8:])
+    pytest.param(['--model=cnn', '--steps=60', '--augment=flip_shift'], marks=pytest.mark.slow),
+    pytest.param(['--model=lstm', '--steps=60', '--accumulate=2'], marks=pytest.mark.slow),
+    # It evaluates 10,000 sentences: minutes. The slow tier kills a smaller one in tests/test_translation.py.
+    pytest.param(['--model=transformer', '--steps=24', '--warmup_steps=5', '--ema=0.9'], marks=pytest.mark.results)],
+    ids=lambda f: f[0][8:])
 def test_kill_minus_nine_changes_nothing_for_any_model(run_python, tmp_path, flags):
     command = ['train.py', *flags, '--checkpoint_every=5', '--steps_per_call=2', '--noexport']
     run_python(*command, f'--workdir={tmp_path / "whole"}')

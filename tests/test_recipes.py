@@ -29,6 +29,7 @@ COMMANDS = {
     '--model=transformer --task=classification --dataset=sst2': 'transformer_sst2',
     '--model=bert --task=masked_lm': 'bert_mlm_pydoc', '--recipe=bert_sst2': 'bert_sst2',
     '--recipe=bert_squad': 'bert_squad',
+    '--model=resnet': 'resnet_fashion_mnist',
     '--model=resnet --dataset=digits': 'resnet_fashion_mnist',
     '--model=resnet --dataset=files/PATH': 'resnet_fashion_mnist',
     '--model=airbench': 'airbench_cifar10', '--model=centernet --dataset=digit_scenes': 'detector_fashion_scenes',

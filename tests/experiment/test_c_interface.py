@@ -14,9 +14,8 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from experiment import export
 from tests.conftest import clean_environment
-from tests.tasks.cases import CASES, case
+from tests.tasks.cases import CASES, case, marked
 
-pytestmark = pytest.mark.slow
 SOURCE = pathlib.Path(__file__).parent / 'serve.c'
 WHEEL = pathlib.Path(importlib.util.find_spec('tensorflow').origin).parent
 
@@ -65,7 +64,7 @@ def read(content):
     return np.array(texts, object).reshape(shape)
 
 
-@pytest.mark.parametrize('name', CASES)
+@pytest.mark.parametrize('name', [marked(name, False) for name in CASES])
 def test_a_server_without_python_gives_the_answers_of_the_model(serve, name, tmp_path):
     keras.utils.set_random_seed(0)
     dataset, task, model = case(name)

@@ -10,7 +10,7 @@ import models
 from errors import RunError
 from experiment import export
 from strategies import selection
-from tests.tasks.cases import CASES, case
+from tests.tasks.cases import CASES, case, marked
 
 FAST = ('images', 'texts, lstm', 'vectors', 'pairs')
 
@@ -19,8 +19,7 @@ def examples_of(dataset):
     return dataset.test.gather(tf.range(12, dtype=tf.int64))
 
 
-@pytest.mark.parametrize('name', [name if name in FAST else pytest.param(name, marks=pytest.mark.slow)
-                                  for name in CASES])
+@pytest.mark.parametrize('name', [marked(name, name in FAST) for name in CASES])
 def test_an_equal_saved_model_passes_by_both_loaders(name, tmp_path):
     keras.utils.set_random_seed(0)
     dataset, task, model = case(name)

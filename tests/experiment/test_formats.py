@@ -12,7 +12,7 @@ from errors import RunError
 from experiment import formats
 from experiment.formats.convert import compare, convert
 from experiment.formats.plain import Plain
-from tests.tasks.cases import CASES, case
+from tests.tasks.cases import CASES, case, marked
 
 for package in ('ai_edge_litert', 'onnxruntime', 'openvino', 'tf2onnx'):
     pytest.importorskip(package, reason='needs pip install -e ".[litert,onnx,openvino]"')
@@ -27,8 +27,7 @@ def converted(name, format_name, folder, **options):
 
 
 @pytest.mark.parametrize('name, format_name', [
-    pair if pair in FAST else pytest.param(*pair, marks=pytest.mark.slow)
-    for pair in ((name, format_name) for name in CASES for format_name in formats.FORMATS)])
+    marked(name, (name, format_name) in FAST, format_name) for name in CASES for format_name in formats.FORMATS])
 def test_a_format_answers_as_the_model_does(name, format_name, tmp_path):
     described, module, task, model = converted(name, format_name, tmp_path / 'out')
     assert described == json.loads((tmp_path / 'out' / formats.DESCRIPTION).read_text())

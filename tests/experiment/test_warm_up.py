@@ -10,7 +10,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 from errors import RunError
 from experiment import export, warm_up
 from tests.model_server import Servable
-from tests.tasks.cases import CASES, case
+from tests.tasks.cases import CASES, case, marked
 
 FAST = ('images', 'vectors')
 
@@ -26,8 +26,7 @@ def requests(folder):
     return [log.predict_log.request for log in logs]
 
 
-@pytest.mark.parametrize('name', [name if name in FAST else pytest.param(name, marks=pytest.mark.slow)
-                                  for name in CASES])
+@pytest.mark.parametrize('name', [marked(name, name in FAST) for name in CASES])
 def test_each_signature_has_a_request_that_a_session_answers_as_the_model(name, tmp_path):
     keras.utils.set_random_seed(0)
     dataset, task, model = case(name)

@@ -1,6 +1,7 @@
 """Every task in every form it has: 12 examples that are made here, and a small model."""
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 import models
@@ -136,6 +137,8 @@ def simplest(name):
     return name, make, {}, {}, model, {}
 
 
+# Of these the task and the model are those of another case: what a test has of them is in the tier `results` alone.
+TWICE = ('mixed images', 'boxes of files')
 CASES = LISTED | {name: simplest(name) for name in TASKS if name not in {task for task, *_ in LISTED.values()}}
 
 
@@ -149,3 +152,9 @@ def case(name):
         kernel = model.get_layer('head_centres_out').kernel
         kernel.assign(100. * kernel)
     return dataset, task, model
+
+
+def marked(name, fast, *more):
+    """The parameters of a test of a case, of the tier that it belongs to."""
+    marks = () if fast else pytest.mark.results if name in TWICE else pytest.mark.slow
+    return pytest.param(name, *more, marks=marks)
