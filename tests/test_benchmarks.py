@@ -122,7 +122,7 @@ def test_seeds(measure):
             f'mse {sum(errors) / 2:.4f} ({min(errors):.4f} to {max(errors):.4f}) | 0 to 1 | ') in page
 
 
-@pytest.mark.slow
+@pytest.mark.results
 def test_vision(measure, run_python):
     printed, record, _ = measure('vision', '--quick', '--turns=2', '--seconds=0.1', case=None, record='vision_quick')
     has_torch = not run_python('-c', 'import torch, torchvision', check=False).returncode

@@ -8,9 +8,9 @@ from benchmarks.collect import command
 from tests.conftest import REAL_DATA
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('recipe, dataset, count, least', [
-    ('lstm_sst2', 'sst2', 1821, 0.80), ('lstm_trec', 'trec', 500, 0.84)])
+    pytest.param('lstm_sst2', 'sst2', 1821, 0.80, marks=pytest.mark.results),
+    pytest.param('lstm_trec', 'trec', 500, 0.84, marks=pytest.mark.slow)])
 def test_a_model_of_texts_learns(run_python, tmp_path, recipe, dataset, count, least):
     if not (REAL_DATA / dataset).is_dir():
         pytest.skip(f'CONGRUENT_DATA must name a folder that holds {dataset}')

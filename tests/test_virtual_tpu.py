@@ -1,7 +1,7 @@
 """E6, first half: our own step, loop, optimizer and evaluation, traced by the real TPUStrategy over a TPU that is not
 there. The TPU wheels get virtual environments of their own, made from the requirements files that users are given.
 
-    pytest -m slow tests/test_virtual_tpu.py
+    pytest -m "slow or results" tests/test_virtual_tpu.py      the slow tier has the newer wheel
 """
 
 import json
@@ -98,9 +98,9 @@ def environment(folder, requirements):
     return python
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('version, requirements', [
-    ('2.20.0', 'requirements-tpu.txt'), ('2.19.1', 'requirements-tpu-2.19.txt')])
+    pytest.param('2.20.0', 'requirements-tpu.txt', marks=pytest.mark.slow),
+    pytest.param('2.19.1', 'requirements-tpu-2.19.txt', marks=pytest.mark.results)])
 def test_every_model_under_the_tpu_wheels(tmp_path, version, requirements):
     python = environment(tmp_path / 'venv', requirements)
     facts = trace(python, tmp_path / 'facts.json', *MODELS, '2 hosts', 'flawed')

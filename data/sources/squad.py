@@ -35,13 +35,18 @@ def open_squad(name, folder):
     train = own.pop('train')
     if train is None:
         raise UserError(f'`dataset` {folder} must hold train.json')
-    splits = three_splits({split: _read(path) if path else None for split, path in own.items()}, _read(train),
-                          lambda example: split_of(example[1], HELD_OUT))
-    check_not_empty(folder, splits, 'questions')
+    own = {split: _read(path) if path else None for split, path in own.items()}
+    return of_examples(name, own, _read(train), folder)
+
+
+def of_examples(name, own, train, origin):
+    """The Dataset of examples, as `example` gives them. own: {'validation': [examples] or None, 'test': ...}."""
+    splits = three_splits(own, train, lambda example: split_of(example[1], HELD_OUT))
+    check_not_empty(origin, splits, 'questions')
     most = max(len(texts) for examples in splits.values() for *_, texts, _ in examples)
     sources = {split: _source(examples, most) for split, examples in splits.items()}
     fields = {'question': Text('en'), 'context': Text('en'), 'answers': Answers(most), 'starts': Offsets(most)}
-    return Dataset(name, sources['train'], sources['validation'], sources['test'], fields=fields, origin=str(folder))
+    return Dataset(name, sources['train'], sources['validation'], sources['test'], fields=fields, origin=str(origin))
 
 
 def _read(path):
@@ -49,7 +54,7 @@ def _read(path):
     check_regular(path)
     try:
         content = json.loads(path.read_bytes())
-        return [_example(path, paragraph['context'], qa) for article in content['data']
+        return [example(path, paragraph['context'], qa) for article in content['data']
                 for paragraph in article['paragraphs'] for qa in paragraph['qas']]
     except UserError:
         raise
@@ -58,7 +63,12 @@ def _read(path):
                         ) from None
 
 
-def _example(path, context, qa):
+def example(path, context, qa):
+    """(question, context, [answers], [bytes at which they start]) of a question that `path` holds.
+
+    Raises:
+        UserError: it has no answer, or one that is not there.
+    """
     texts, starts = [], []
     for answer in qa['answers']:
         text, start = answer['text'], answer['answer_start']

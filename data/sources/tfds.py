@@ -21,7 +21,7 @@ from data.dataset import Boxes, Dataset, Image, Label, Mask, Number, Text, Vecto
 from data.inputs import image_files
 from data.inputs.images import fit
 from data.source import Subset, split_indices
-from data.sources import tfds_objects
+from data.sources import tfds_objects, tfds_questions
 from data.sources.records import are_small, open_records
 from errors import UserError
 
@@ -116,6 +116,9 @@ class PreparedSplit:
 def open_tfds(name, data_dir=None, tried=''):
     """tried: what the caller has looked for already, for the message."""
     builder = _builder(name, data_dir)
+    if tfds_questions.are_questions(builder.info.features):
+        _prepared(builder, lambda split: None, tried)
+        return tfds_questions.open_questions(name, builder)
     keys, fields, parts = convert_fields(builder.info)
     sources = _prepared(builder, lambda split: PreparedSplit(builder, split, keys, fields, parts), tried)
     for boxes in [name for name, field in fields.items() if isinstance(field, Boxes)]:

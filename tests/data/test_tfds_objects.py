@@ -1,12 +1,13 @@
-"""Boxes and masks of TensorFlow Datasets, from small sets that its own code writes to disk."""
+"""Boxes, masks and questions of TensorFlow Datasets, from small sets that its own code writes to disk."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from data import open_dataset
-from data.dataset import Boxes, Image, Label, Mask
+from data.dataset import Answers, Boxes, Image, Label, Mask, Offsets, Text
 from data.sources import records, tfds_objects
+from errors import UserError
 
 tfds = pytest.importorskip('tensorflow_datasets', reason='needs pip install -e ".[tfds]"')
 SIZES = [(30, 40), (20, 10), (7, 9)]                   # heights and widths
@@ -114,6 +115,32 @@ class OxfordIiitPet(SmallSet, skip_registration=True):
                 'segmentation_mask': np.resize(np.uint8([number % 4, 3]), (height, width, 1))}
 
 
+class TinySquad(SmallSet, skip_registration=True):
+    """As squad: offsets count characters; some questions have two answers."""
+
+    MISPLACED = 0
+
+    def _split_generators(self, _):
+        return {'train': self._generate_examples(0, 200), 'validation': self._generate_examples(200, 208)}
+
+    def features(self):
+        text = tfds.features.Text()
+        return {'id': np.str_, 'title': text, 'context': text, 'question': text,
+                'answers': tfds.features.Sequence({'text': text, 'answer_start': np.int32})}
+
+    def example(self, number):
+        words = ['caf\u00e9', '\u4ef7' + ''.join(chr(97 + int(digit)) for digit in str(number)), 'end']
+        context = ' '.join(words)
+        answers = [{'text': word, 'answer_start': context.index(word) + self.MISPLACED}
+                   for word in words[1:2 + number % 2]]
+        return {'id': f'q{number}', 'title': 'a', 'context': context, 'question': f' which, {number}? ',
+                'answers': answers}
+
+
+class MisplacedSquad(TinySquad, skip_registration=True):
+    MISPLACED = 1
+
+
 def prepared(builder, folder):
     """The data set of a builder that TFDS has prepared in a folder."""
     one = builder(data_dir=str(folder))
@@ -185,3 +212,23 @@ def test_masks_that_count_from_1(tmp_path):
     values = [tf.io.decode_png(file)[..., 0].numpy() for file in everything(dataset)['segmentation_mask']]
     assert sorted({mask.shape for mask in values}) == sorted(SIZES)
     assert sorted({int(mask[0, 0]) for mask in values}) == [0, 1, 2, 255] and {int(m[0, 1]) for m in values} == {2}
+
+
+def test_questions(tmp_path):
+    """Offsets become bytes; there is no test split, so it is a tenth of train."""
+    dataset = prepared(TinySquad, tmp_path)
+    assert dataset.fields == {
+        'question': Text('en'), 'context': Text('en'), 'answers': Answers(2), 'starts': Offsets(2)}
+    assert dataset.validation.num_examples == 8 and dataset.test.num_examples > 0
+    found = everything(dataset)
+    assert sorted(int(question.decode().split()[1][:-1]) for question in found['question']) == list(range(208))
+    for context, answers, starts in zip(found['context'], found['answers'], found['starts']):
+        for answer, start in zip(answers, starts):
+            assert start == -1 if answer == b'' else context[start:start + len(answer)] == answer
+        assert answers[0].decode().startswith('\u4ef7') and starts[0] == 6
+    assert {len(set(answers)) for answers in found['answers'].tolist()} == {2} and b'' in found['answers']
+
+
+def test_an_answer_that_is_not_in_its_context_is_named_by_id(tmp_path):
+    with pytest.raises(UserError, match='question q[0-9]+ must have answers that stand in its context'):
+        prepared(MisplacedSquad, tmp_path)
