@@ -95,10 +95,11 @@ def ours_training(case):
             task=Classification(), training=Training(
                 batch_size=case['batch_size'], steps=1000, optimizer='adamw', learning_rate=RATE, weight_decay=DECAY,
                 clip_norm=CLIP)))
-    return _keras_facts(runner.step.model), runner
+    return contest.keras_facts(runner.step.model), runner
 
 
 def ours_inference(case):
+    import keras
     import tensorflow as tf
 
     import models
@@ -116,19 +117,12 @@ def ours_inference(case):
     classify = tf.function(lambda ids: model({'ids': ids, 'mask': ids != 0}, training=False),
                            input_signature=[tf.TensorSpec((None, case['length']), tf.int32)])
     x = {'ids': ids, 'mask': ids != 0}
-    pooled = tf.keras.Model(model.inputs, model.get_layer('head_pooler').output)(x)
+    pooled = keras.Model(model.inputs, model.get_layer('head_pooler').output)(x)
 
     def call(count):
         for _ in range(count):
             classify(ids).numpy()
-    return {'first': float(pooled[0, 0]), **_keras_facts(model)}, call
-
-
-def _keras_facts(model):
-    import keras
-    import numpy as np
-    return {'parameters': sum(int(np.prod(v.shape)) for v in model.trainable_weights),
-            'versions': {'keras': keras.__version__}}
+    return {'first': float(pooled[0, 0]), **contest.keras_facts(model)}, call
 
 
 # --- keras-hub ---
@@ -142,7 +136,7 @@ def hub_model(case):
     ids = tokens(case)
     x = {'token_ids': ids, 'segment_ids': ids * 0, 'padding_mask': ids != 0}
     pooled = keras.ops.convert_to_numpy(backbone(x)['pooled_output'])
-    facts = _keras_facts(model)
+    facts = contest.keras_facts(model)
     return model, x, {'first': float(pooled[0, 0]), **facts,
                       'versions': {**facts['versions'], 'keras_hub': keras_hub.__version__}}
 

@@ -58,6 +58,13 @@ def be(contender, make, case):
     serve(facts, {name: call})
 
 
+def keras_facts(model):
+    import keras
+    import numpy as np
+    return {'parameters': sum(int(np.prod(v.shape)) for v in model.trainable_weights),
+            'versions': {'keras': keras.__version__}}
+
+
 def measure(name, case, contenders, starter, turns, seconds):
     """The record of a case: each contender's facts and what each of its turns took.
 

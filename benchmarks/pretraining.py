@@ -100,7 +100,7 @@ def pseudo_perplexity(workdir, data_dir):
 
 
 def table(record):
-    """The table of docs/bert.md."""
+    """A table for docs/bert.md."""
     lines = ['| fine-tuned on | after guessing hidden words | from random weights, best of the rates | gain |',
              '|---|---|---|---|']
     for task in TASKS:

@@ -33,7 +33,7 @@ def recipe(size='20', batch_size=128, side=32):
 def ours_training(case):
     from benchmarks.runner import loop
     runner, *_ = loop(recipe(**case))
-    return _keras_facts(runner.step.model), runner
+    return contest.keras_facts(runner.step.model), runner
 
 
 def ours_inference(case):
@@ -48,7 +48,7 @@ def ours_inference(case):
     def call(count):
         for _ in range(count):
             classify(images).numpy()
-    return _keras_facts(model), call
+    return contest.keras_facts(model), call
 
 
 def collectives(cases):
@@ -63,13 +63,6 @@ def collectives(cases):
         sizes = all_reduced(runner)      # of both replicas
         found[size] = {'count': len(sizes) // devices.replicas, 'bytes': sum(sizes) // devices.replicas}
     return found
-
-
-def _keras_facts(model):
-    import keras
-    import numpy as np
-    return {'parameters': sum(int(np.prod(v.shape)) for v in model.trainable_weights),
-            'versions': {'keras': keras.__version__}}
 
 
 def _noise(case, channels_first=False):
@@ -90,7 +83,7 @@ def keras_training(case):
                   metrics=['accuracy'])
     batch = _noise(case), tf.range(case['batch_size']) % CLASSES
     batches = tf.data.Dataset.from_tensors(batch).repeat()
-    return {'title': 'Keras, `fit`', **_keras_facts(model)}, lambda count: model.fit(
+    return {'title': 'Keras, `fit`', **contest.keras_facts(model)}, lambda count: model.fit(
         batches, steps_per_epoch=count, shuffle=False, verbose=0)
 
 
@@ -120,7 +113,7 @@ def keras_inference(case):
     images = _noise(case)
     # v1: the stride is in the first convolution of a bottleneck, so it computes less than the others; with biases.
     model = keras.applications.ResNet50(weights=None, input_shape=images.shape[1:])
-    return {'title': 'keras.applications, `predict`', **_keras_facts(model)}, lambda count: model.predict(
+    return {'title': 'keras.applications, `predict`', **contest.keras_facts(model)}, lambda count: model.predict(
         np.concatenate([images] * count), batch_size=len(images), verbose=0)
 
 

@@ -18,7 +18,7 @@ import time
 from errors import FAILED, INTERRUPTED, PREEMPTED
 
 GRACE = 60.           # seconds: workers that agreed to stop save first; a worker that is left over after this hangs
-LAST_WORDS = 5.       # seconds: when one worker fails, the others have their own error to say
+LAST_WORDS = 30.      # seconds: the others have their own error to say; those that jax joins may find it after 20
 TERM_SECONDS = 3.     # from SIGTERM to SIGKILL
 POLL = 0.05           # also the longest time before a signal is passed on
 _ASKED = {-signal.SIGTERM: PREEMPTED, -signal.SIGINT: INTERRUPTED}      # codes of a worker that was asked to stop

@@ -35,9 +35,8 @@ DATA = {**dict.fromkeys(('sst2', 'imdb', 'trec', 'pydoc'), 'moods'), 'squad': 'a
         **dict.fromkeys(('fashion_scenes', 'bccd', 'camvid', 'coco/2017', 'oxford_iiit_pet'), 'digit_scenes')}
 OTHER_DATA = {'images': 'bars', 'texts': 'moods2', 'vectors': 'digits', 'text_pairs': 'pairs2',
               'questions': 'answers2'}
-# Rows of few tokens, so that a Transformer is fast; questions about texts of several windows.
-TOKENS = {'texts': {'max_length': 16}, 'text_pairs': {'max_length': 16, 'beam_size': 1},
-          'questions': {'max_length': 32, 'question_length': 8, 'stride': 12}}
+# Rows of few tokens, so that a BERT is fast; questions about texts of several windows.
+TOKENS = {'texts': {'max_length': 16}, 'questions': {'max_length': 32, 'question_length': 8, 'stride': 12}}
 # Another value of a field that has neither choices nor two values.
 OTHER = {'batch_size': 4, 'steps': 5, 'epochs': 1., 'eval_every': 2, 'warmup_steps': 3, 'accumulate': 2, 'seed': 1,
          'optimizer': 'nadam', 'learning_rate': 1e-2, 'momentum': 0.5, 'beta_2': 0.9, 'epsilon': 1e-3,
@@ -174,9 +173,7 @@ def short(recipe):
     if recipe.values().get('vocabulary_size'):
         values['vocabulary_size'] = 300
     if recipe.model.kind == 'bert':
-        values['size'] = 'tiny'
-    if recipe.model.kind in ('bert', 'transformer'):
-        values |= TOKENS[recipe.data.kind]
+        values |= TOKENS[recipe.data.kind] | {'size': 'tiny'}
     return recipe.replace(**values)
 
 

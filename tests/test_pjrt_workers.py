@@ -177,8 +177,8 @@ def test_the_launcher_says_which_worker_was_lost(tmp_path):
     *others, last = sorted((tmp_path / 'err').read_text().splitlines())
     assert last == ('error: worker 1 was killed by SIGKILL; the other workers were stopped. The same command resumes '
                     'from the newest checkpoint')
-    # Between two of Gloo's messages its sockets miss nothing, and the launcher stops the worker before it notices.
-    assert others in ([], [f'[worker 0] {LOST} (JaxRuntimeError)'])
+    # Between two of Gloo's messages its sockets miss nothing: then it is the silence that tells, not an error.
+    assert others in ([f'[worker 0] {LOST} (JaxRuntimeError)'], [f'[worker 0] {LOST}'])
     lines = (tmp_path / 'out').read_text().splitlines()
     assert lines[0] == '[worker 0] recipe    mlp_digits' and not any('[worker 1]' in line for line in lines)
 

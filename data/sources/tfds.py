@@ -117,7 +117,7 @@ def open_tfds(name, data_dir=None, tried=''):
     """tried: what the caller has looked for already, for the message."""
     builder = _builder(name, data_dir)
     if tfds_questions.are_questions(builder.info.features):
-        _prepared(builder, lambda split: None, tried)
+        _check_train(_prepared(builder, lambda split: None, tried))
         return tfds_questions.open_questions(name, builder)
     keys, fields, parts = convert_fields(builder.info)
     sources = _prepared(builder, lambda split: PreparedSplit(builder, split, keys, fields, parts), tried)
@@ -211,8 +211,7 @@ def _download_and_prepare(builder):
 
 
 def _three_splits(sources, fields):
-    if 'train' not in sources:
-        raise UserError(f'`dataset` must have a split train. Received: {", ".join(sources) or "none"}')
+    _check_train(sources)
     train, held_out = sources['train'], {name: sources.get(name) for name in ('validation', 'test')}
     if held_out['test'] and _is_secret(held_out['test'], fields):
         held_out['test'] = None
@@ -221,6 +220,11 @@ def _three_splits(sources, fields):
     rest, *carved = split_indices(train.num_examples, *sizes)
     return (Subset(train, rest) if any(sizes) else train,
             *(source or Subset(train, part) for source, part in zip(held_out.values(), carved)))
+
+
+def _check_train(splits):
+    if 'train' not in splits:
+        raise UserError(f'`dataset` must have a split train. Received: {", ".join(splits) or "none"}')
 
 
 def _is_secret(test, fields):

@@ -137,6 +137,13 @@ class TinySquad(SmallSet, skip_registration=True):
                 'answers': answers}
 
 
+class SquadToTest(TinySquad, skip_registration=True):
+    """As xquad, which has no split to train on."""
+
+    def _split_generators(self, _):
+        return {'test': self._generate_examples(0, 8)}
+
+
 class MisplacedSquad(TinySquad, skip_registration=True):
     MISPLACED = 1
 
@@ -232,3 +239,8 @@ def test_questions(tmp_path):
 def test_an_answer_that_is_not_in_its_context_is_named_by_id(tmp_path):
     with pytest.raises(UserError, match='question q[0-9]+ must have answers that stand in its context'):
         prepared(MisplacedSquad, tmp_path)
+
+
+def test_questions_without_a_split_to_train_on_are_one_line(tmp_path):
+    with pytest.raises(UserError, match='`dataset` must have a split train. Received: test$'):
+        prepared(SquadToTest, tmp_path)
